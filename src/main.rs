@@ -3,7 +3,6 @@
 //! of contents; README.md has a chapter for each numbered section.
 
 use libc::*;
-use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -11,14 +10,12 @@ use nix::sys::signal::{self, SigSet, Signal};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::sys::{memfd, prctl, signalfd::SignalFd, stat, statvfs};
-use nix::unistd::{self, Gid, Pid, Uid};
+use nix::{errno::Errno, unistd, unistd::Gid, unistd::Pid, unistd::Uid};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::{
-    ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt, fs::PermissionsExt, fs::symlink,
-};
+use std::os::unix::{ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt, fs::PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, exit};
 use std::time::{Duration, Instant};
@@ -34,7 +31,7 @@ struct Container {
     writable: bool,
     read_only: bool,
     volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target
-    limits: Vec<Limit>,
+    limits: Vec<Limit>,                        // a file of the cgroup, and what to write to it
     namespaces: c_int,
     bridge: bool,
     capabilities: u64,
@@ -49,7 +46,7 @@ struct Container {
 /// else runs in husk itself, section 3 while the child is busy with sections 4 and 5.
 fn run(c: &Container) -> Result<u8> {
     let cgroup = create_cgroup(c)?; // 1
-    let caller = (Uid::effective(), Gid::effective());
+    let caller = (unistd::geteuid(), unistd::getegid());
     let child = spawn(c.namespaces, cgroup.as_ref(), |parent| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
@@ -60,27 +57,12 @@ fn run(c: &Container) -> Result<u8> {
         execute(c) // 8
     });
     let outcome = child.and_then(|child| {
-        supervise(&child, c.detach, || {
-            let Some(cgroup) = &cgroup else { return Ok(0) };
-            sweep(cgroup.parent());
-            let number = if c.bridge { network_outside(child.pid, cgroup.parent())? } else { 0 }; // 3
-            if c.detach {
-                mark_detached(cgroup)?;
-            }
-            Ok(number)
+        supervise(&child, c.detach, || match &cgroup {
+            Some(cgroup) => network_outside(c, child.pid, cgroup), // 3
+            None => Ok(0),
         })
     });
-    if outcome.is_err() {
-        NARRATOR.set(""); // the step that failed has the last word
-    }
-    match cgroup {
-        Some(_) if c.detach && outcome.is_ok() => print(&format!("{}\n", c.name)),
-        Some(cgroup) => {
-            remove_cgroup(&cgroup.dir);
-            outcome
-        }
-        None => outcome,
-    }
+    clean_up(c, cgroup, outcome) // 8
 }
 
 /// The exit status, docker's 125, 126 or 127, and why husk failed.
@@ -115,26 +97,19 @@ fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> R
     result.map_err(|cause| {
         let cause = cause.into();
         let errno = cause.raw_os_error().map(Errno::from_raw);
-        let name = errno.map_or(cause.to_string(), |errno| errno.to_string() + &hint(errno));
-        error(format!("{what}: {name}"))
+        let why = errno.map_or(cause.to_string(), |errno| format!("{errno}{}", hint(errno)));
+        error(format!("{what}: {why}"))
     })
 }
 
 /// What a user can do about an error whose name does not say it.
 fn hint(errno: Errno) -> &'static str {
-    let sysctl = |name: &str| read(format!("/proc/sys/{name}")).unwrap_or_default();
-    let is = |name, value| rootless() && sysctl(name).trim() == value;
     match errno {
-        Errno::EPERM | Errno::EACCES if is("kernel/apparmor_restrict_unprivileged_userns", "1") => {
-            " (sysctl kernel.apparmor_restrict_unprivileged_userns is 1)"
+        Errno::EPERM if !rootless() => " (try sudo, or an ordinary user for a rootless container)",
+        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if rootless() => {
+            " (rootless: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+             kernel.apparmor_restrict_unprivileged_userns)"
         }
-        Errno::EPERM if is("kernel/unprivileged_userns_clone", "0") => {
-            " (sysctl kernel.unprivileged_userns_clone is 0)"
-        }
-        Errno::ENOSPC if is("user/max_user_namespaces", "0") => {
-            " (sysctl user.max_user_namespaces is 0)"
-        }
-        Errno::EPERM if !rootless() => " (try sudo, or run rootless as an ordinary user)",
         Errno::ENOSYS => " (this kernel is too old: husk needs Linux 5.14)",
         Errno::EAGAIN => " (too many processes: see ulimit -u and pids.max)",
         Errno::EXFULL => " (a bridge takes 1,023 containers)",
@@ -158,7 +133,7 @@ fn echo(value: &str, path: impl AsRef<Path>) -> Result<()> {
 /// all ids in one line, user_namespaces(7).
 fn rootless() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !Uid::effective().is_root() || !map.trim_end().ends_with(" 4294967295")
+    !unistd::geteuid().is_root() || !map.trim_end().ends_with(" 4294967295")
 }
 
 /// The standard library's one source of randomness: the keys of its hash maps.
@@ -168,23 +143,26 @@ fn random() -> u32 {
 
 // ---- 0. the command line ------------------------------------------------------------------------
 
+/// Also the table of options: what stands here between two spaces or more is an option with its
+/// short name and, in capitals, its value. What does not stand here is not accepted.
 const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]   start a container; COMMAND is /bin/sh if not given
-husk exec [-e K=V] [-w DIR] [-u UID[:GID]] CONTAINER COMMAND [ARG]...   join a running one
+husk exec [-e -u -w] CONTAINER COMMAND [ARG]...   run a command in a running one
 husk ps                                        list the running ones
-husk stop [-t SECONDS] CONTAINER...            SIGTERM, and after 10 seconds SIGKILL
+husk stop [-t] CONTAINER...                    SIGTERM, and SIGKILL after 10 seconds
 
-what      --name NAME, -h --hostname NAME, -e --env KEY=VALUE (or KEY: the caller's value)
-          -w --workdir DIR, -u --user UID[:GID], -d --detach
-files     -v --volume SRC:DST[:ro], --read-only, --writable (changes go to ROOTFS itself)
-limits    -m --memory SIZE (64m), --cpus N (0.5), --pids-limit N, --cgroup FILE=VALUE
-network   --network bridge|none|host
-rights    --cap-add NAME|ALL, --cap-drop NAME|ALL
+what      --name NAME  -h --hostname NAME  -e --env KEY=VALUE (or KEY, for the caller's value)
+          -w --workdir DIR  -u --user UID[:GID]  -d --detach
+files     -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
+limits    -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
+network   --network MODE (bridge, none or host)
+rights    --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
 teaching  --explain (say each step as it happens)
-          -i, -t and --rm are accepted: it is always so
+stop      -t --time SECONDS
+ignored   -i --interactive  -t --tty  --rm (it is always so)
 
-Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 the command
-can't be run; 127 it was not found. As an ordinary user the same commands run rootless.
+Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 the command can't
+be run; 127 it was not found. As an ordinary user the same commands run rootless.
 Example: sudo husk run -m 64m -v /srv/www:/www:ro rootfs httpd -f -h /www
 ";
 
@@ -222,117 +200,103 @@ fn print(text: &str) -> Result<u8> {
 
 type Words = VecDeque<OsString>;
 
-/// The next option; None at the first operand. `-it` is `-i -t`, `-m64m` is `-m 64m`, and
-/// `--opt=value` is `--opt value`: what follows the option becomes a word of its own.
-fn next_option(words: &mut Words) -> Option<String> {
-    let is_option = |word: &mut OsString| word.len() > 1 && word.as_bytes()[0] == b'-';
-    let mut option = words.pop_front_if(is_option).filter(|word| word != "--")?.into_vec();
-    let is_long = option[1] == b'-';
-    let equals = option.iter().position(|byte| *byte == b'=').unwrap_or(option.len());
-    let mut rest = option.split_off(if is_long { equals } else { 2 });
-    if rest.first() == Some(&b'=') {
-        rest.remove(0);
-        words.push_front(OsString::from_vec(rest));
-    } else if !rest.is_empty() {
-        let is_flag = b"dit".contains(&option[1]);
-        words.push_front(OsString::from_vec(
-            [if is_flag { b"-" } else { &b""[..] }, &rest].concat(),
-        ));
+/// Takes the options off a command line: each one's long name, its value, and what `table` has of
+/// it. `-it` is `-i -t`, `-m64m` is `-m 64m`, `--opt=value` is `--opt value`.
+fn options<'a>(words: &mut Words, table: &'a str) -> Result<Vec<(&'a str, OsString, &'a str)>> {
+    let mut found = vec![];
+    while let Some(word) = words.pop_front_if(|word| word.len() > 1 && word.as_bytes()[0] == b'-') {
+        let bytes = word.as_bytes();
+        let equals = bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len());
+        let (name, rest) = bytes.split_at(if bytes[1] == b'-' { equals } else { 2 });
+        if name == b"--" {
+            break;
+        }
+        let names = |entry: &'a str| entry.split(' ').take_while(|word| word.starts_with('-'));
+        let mut entries = table.split("  ").flat_map(str::lines);
+        let entry = entries.find(|entry| names(entry).any(|known| known.as_bytes() == name));
+        let entry = entry.ok_or_else(|| error(format!("{}: see husk --help", word.display())))?;
+        let option = names(entry).last().unwrap_or_default();
+        let expected = entry[entry.find(option).unwrap_or(0) + option.len()..].trim();
+        let takes_value = expected.starts_with(char::is_uppercase);
+        let missing = || error(format!("{option}: expected {expected}"));
+        let value = match rest {
+            [] if takes_value => words.pop_front().ok_or_else(missing)?,
+            [b'=', value @ ..] | value if takes_value => OsStr::from_bytes(value).into(),
+            [] => OsString::new(),
+            [b'=', ..] => return Err(error(format!("{option}: expected no value"))),
+            more => {
+                words.push_front(OsString::from_vec([b"-", more].concat()));
+                OsString::new()
+            }
+        };
+        found.push((option, value, expected));
     }
-    Some(String::from_utf8_lossy(&option).into_owned())
+    Ok(found)
 }
 
-/// An option's value, through a parser that answers None where it is not as expected.
-fn value<T>(words: &mut Words, option: &str, parse: impl Fn(&OsStr) -> Option<T>) -> Result<T> {
-    let expected = match option {
-        "--name" | "-h" | "--hostname" => {
-            "at most 63 of a-z A-Z 0-9 _ . -, not like a cgroup's file"
-        }
-        "-e" | "--env" => "KEY=VALUE, or KEY to take the caller's",
-        "-w" | "--workdir" => "an absolute path",
-        "-u" | "--user" => "UID[:GID] in numbers",
-        "-v" | "--volume" => "SRC:DST[:ro], both absolute, SRC existing and DST not /",
-        "-m" | "--memory" => "a size such as 64m or 2g",
-        "--cpus" => "a number of CPUs from 0.01, such as 0.5",
-        "--pids-limit" => "a number of processes from 1",
-        "--cgroup" => "FILE=VALUE, as in io.weight=50",
-        "--network" => "bridge, none or host (rootless: none or host)",
-        "--cap-add" | "--cap-drop" => "a capability such as NET_ADMIN, or ALL",
-        _ => "a number of seconds",
-    };
-    let value = words.pop_front().ok_or_else(|| error(format!("{option}: expected {expected}")))?;
-    let bad = || error(format!("{option} {}: expected {expected}", value.display()));
-    parse(&value).ok_or_else(bad)
+fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    value.map(|value| *place = value)
 }
 
 fn run_command(mut words: Words) -> Result<u8> {
     let mut c = Container { bridge: !rootless(), namespaces: NAMESPACES, ..Default::default() };
-    let (mut added, mut dropped, mut env) = (0, 0, vec![]);
-    c.workdir = "/".into();
-    while let Some(option) = next_option(&mut words) {
-        let (words, option) = (&mut words, option.as_str());
-        match option {
-            "--name" => c.name = value(words, option, name)?,
-            "-h" | "--hostname" => c.hostname = value(words, option, name)?,
-            "-e" | "--env" => env.push(value(words, option, pair)?),
-            "-w" | "--workdir" => c.workdir = value(words, option, absolute)?,
-            "-u" | "--user" => c.user = value(words, option, user)?,
-            "-d" | "--detach" => c.detach = true,
-            "-v" | "--volume" => c.volumes.push(value(words, option, volume)?),
-            "--read-only" => c.read_only = true,
-            "--writable" => c.writable = true,
-            "-m" | "--memory" | "--cpus" | "--pids-limit" | "--cgroup" => {
-                c.limits.push(value(words, option, |value| limit(option, value.to_str()?))?)
-            }
-            "--network" => (c.bridge, c.namespaces) = value(words, option, network)?,
-            "--cap-add" => added |= value(words, option, capability)?,
-            "--cap-drop" => dropped |= value(words, option, capability)?,
-            "--explain" => NARRATOR.set("parent"),
-            "-i" | "--interactive" | "-t" | "--tty" | "--rm" => {}
+    let (mut added, mut dropped) = (0, 0);
+    (c.name, c.workdir) = (format!("{:08x}", random()), "/".into());
+    for (option, value, expected) in options(&mut words, HELP)? {
+        let text = value.to_str().unwrap_or_default();
+        let good = match option {
             "--help" => return print(HELP),
-            _ => return Err(error(format!("unknown option {option}: see husk --help"))),
-        }
+            "--name" => set(&mut c.name, name(text)),
+            "--hostname" => set(&mut c.hostname, name(text)),
+            "--env" => set_env(&mut c.env, &value),
+            "--workdir" => set(&mut c.workdir, absolute(&value)),
+            "--user" => set(&mut c.user, user(text)),
+            "--detach" => set(&mut c.detach, Some(true)),
+            "--volume" => volume(&value).map(|volume| c.volumes.push(volume)),
+            "--read-only" => set(&mut c.read_only, Some(true)),
+            "--writable" => set(&mut c.writable, Some(true)),
+            "--network" => {
+                network(text).map(|(bridge, flags)| (c.bridge, c.namespaces) = (bridge, flags))
+            }
+            "--cap-add" => capability(text).map(|bit| added |= bit),
+            "--cap-drop" => capability(text).map(|bit| dropped |= bit),
+            "--explain" => Some(NARRATOR.set("parent")),
+            "--interactive" | "--tty" | "--rm" => Some(()),
+            _ => limit(option, text).map(|limit| c.limits.push(limit)),
+        };
+        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
     }
-    c.rootfs =
-        root_dir(words.pop_front().ok_or_else(|| error("run needs a ROOTFS: a directory"))?)?;
+    if c.writable && c.read_only {
+        return Err(error("--read-only and --writable: expected one of them"));
+    }
+    c.rootfs = root_dir(words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?)?;
     c.command = words.into_iter().map(c_string).collect();
     // docker's rule: ALL comes first, names are exceptions from it.
     c.capabilities = match (added & ALL, dropped & ALL) {
         (ALL, _) => !(dropped & !ALL),
         (_, ALL) => added,
-        _ => {
-            (KEPT.split(' ').filter_map(|name| capability(name.as_ref())).sum::<u64>() | added)
-                & !dropped
-        }
+        _ => (KEPT.split(' ').filter_map(capability).sum::<u64>() | added) & !dropped,
     };
-    complete(&mut c, env)?;
-    shield()?;
-    run(&c)
-}
-
-/// docker's defaults for what was not given.
-fn complete(c: &mut Container, env: Vec<OsString>) -> Result<()> {
-    if c.writable && c.read_only {
-        return Err(error("--read-only and --writable: expected one of them"));
-    }
-    if rootless() {
-        c.namespaces |= CLONE_NEWUSER;
-    }
-    if c.name.is_empty() {
-        c.name = format!("{:08x}", random());
-    }
     if c.hostname.is_empty() {
         c.hostname = c.name.clone();
     }
     if c.command.is_empty() {
         c.command.push(c"/bin/sh".into());
     }
+    if rootless() {
+        c.namespaces |= CLONE_NEWUSER;
+    }
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let home = if c.user.0 == 0 { "HOME=/root" } else { "HOME=/" };
-    let defaults = [path, home, &format!("HOSTNAME={}", c.hostname)].map(OsString::from);
-    let term = terminal().and_then(|_| pair("TERM".as_ref()));
-    defaults.into_iter().chain(term).chain(env).for_each(|pair| set_env(&mut c.env, &pair));
-    Ok(())
+    let term = if terminal().is_some() { "TERM" } else { path };
+    let given = mem::take(&mut c.env);
+    let defaults = [path, term, home, &format!("HOSTNAME={}", c.hostname)].map(OsString::from);
+    let given = given.into_iter().map(|pair| OsString::from_vec(pair.into_bytes()));
+    defaults.into_iter().chain(given).for_each(|pair| {
+        set_env(&mut c.env, &pair);
+    });
+    shield()?;
+    run(&c)
 }
 
 /// Starts husk again from a copy of itself that nobody can write to: a container whose command is
@@ -340,27 +304,27 @@ fn complete(c: &mut Container, env: Vec<OsString>) -> Result<()> {
 fn shield() -> Result<()> {
     let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
     let is_sealed = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals != 0);
-    let flags = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?.flags();
-    if is_sealed || flags.contains(statvfs::FsFlags::ST_RDONLY) {
+    let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
+    if is_sealed || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
         return Ok(());
     }
     let args: Vec<CString> = env::args_os().map(c_string).collect();
     let pair = |(key, value): (OsString, _)| c_string([key, value].join("=".as_ref()));
     let env: Vec<CString> = env::vars_os().map(pair).collect();
-    // An ordinary user may not clone a mount, but may seal a file in memory.
-    let memory = || {
-        let memory = memfd::memfd_create("husk", memfd::MFdFlags::MFD_ALLOW_SEALING)?;
-        io::copy(&mut &exe, &mut File::from(memory.try_clone()?))?;
-        fcntl::fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-        Ok::<_, io::Error>(memory)
+    let sealed_copy = || {
+        let copy = memfd::memfd_create("husk", memfd::MFdFlags::MFD_ALLOW_SEALING)?;
+        io::copy(&mut &exe, &mut File::from(copy.try_clone()?))?;
+        fcntl::fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+        Ok::<_, io::Error>(copy)
     };
-    let clone = clone_tree(Path::new("/proc/self/exe"), MsFlags::MS_RDONLY);
-    let copy = step!(clone.or_else(|_| memory()), "mount --bind -o ro husk copy-of-husk")?;
-    let Err(errno) = step!(
-        unistd::execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH),
-        "exec copy-of-husk"
-    );
-    Err(errno)
+    // An ordinary user may not clone a mount.
+    let copy = match clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY) {
+        Ok(copy) => copy,
+        Err(_) => step!(sealed_copy(), "cp husk (a sealed memfd)")?,
+    };
+    let Err(why) =
+        step!(unistd::execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH), "exec husk");
+    Err(why)
 }
 
 /// Command line and environment came as C strings, so there is no NUL in them.
@@ -369,14 +333,13 @@ fn c_string(text: impl AsRef<OsStr>) -> CString {
 }
 
 /// A container is a directory among its cgroup's files: it can't be called "cpu.max".
-fn name(value: &OsStr) -> Option<String> {
-    let text = value.to_str().filter(|text| text.len() <= 63)?;
+fn name(text: &str) -> Option<String> {
     let files =
         ["cgroup", "cpu", "cpuset", "dmem", "hugetlb", "io", "irq", "memory", "misc", "pids"];
     let is_file = text.split_once('.').is_some_and(|(prefix, _)| files.contains(&prefix));
-    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    let is_good = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(legal);
-    (is_good && !is_file).then(|| text.into())
+    let is_legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let is_good = is_legal && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    (is_good && !is_file && text.len() <= 63).then(|| text.into())
 }
 
 fn absolute(value: &OsStr) -> Option<PathBuf> {
@@ -384,22 +347,18 @@ fn absolute(value: &OsStr) -> Option<PathBuf> {
 }
 
 /// KEY=VALUE. A KEY alone takes the caller's value, and stays unset where there is none.
-fn pair(value: &OsStr) -> Option<OsString> {
-    match (value.as_bytes().iter().position(|byte| *byte == b'='), env::var_os(value)) {
-        (None, Some(callers)) => Some([value, &callers].join("=".as_ref())),
-        (equals, _) => (equals != Some(0) && !value.is_empty()).then(|| value.into()),
-    }
+fn set_env(env: &mut Vec<CString>, pair: &OsStr) -> Option<()> {
+    let Some(equals) = pair.as_bytes().iter().position(|byte| *byte == b'=') else {
+        let value = env::var_os(pair).map(|value| [pair, &value].join("=".as_ref()));
+        return value.map_or((!pair.is_empty()).then_some(()), |pair| set_env(env, &pair));
+    };
+    env.retain(|old| !old.as_bytes().starts_with(&pair.as_bytes()[..=equals]));
+    env.push(c_string(pair));
+    (equals > 0).then_some(())
 }
 
-fn set_env(env: &mut Vec<CString>, pair: &OsStr) {
-    if let Some(equals) = pair.as_bytes().iter().position(|byte| *byte == b'=') {
-        env.retain(|old| !old.as_bytes().starts_with(&pair.as_bytes()[..=equals]));
-        env.push(c_string(pair));
-    }
-}
-
-fn user(value: &OsStr) -> Option<(u32, u32)> {
-    let (uid, gid) = value.to_str().map(|text| text.split_once(':').unwrap_or((text, "0")))?;
+fn user(text: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
     Some((uid.parse().ok()?, gid.parse().ok()?))
 }
 
@@ -416,6 +375,24 @@ fn volume(value: &OsStr) -> Option<(PathBuf, PathBuf, MsFlags)> {
     is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
 }
 
+type Limit = (String, String);
+
+/// The cgroup file that an option stands for, and what to write to it.
+fn limit(option: &str, value: &str) -> Option<Limit> {
+    let (file, value) = match option {
+        // Microseconds of CPU time in each period of 100 ms; the kernel takes no less than 1 ms.
+        "--cpus" => {
+            ("cpu.max", format!("{:.0} 100000", 1e5 * decimal(value).filter(|n| *n >= 0.01)?))
+        }
+        "--pids-limit" => ("pids.max", value.parse::<u32>().ok().filter(|n| *n > 0)?.to_string()),
+        "--memory" => ("memory.max", bytes(value)?.to_string()),
+        "--cgroup" => value.split_once('=').map(|(file, value)| (file, value.into()))?,
+        _ => return None,
+    };
+    let is_good = file.contains('.') && !file.contains('/') && !file.starts_with("cgroup.");
+    is_good.then(|| (file.into(), value))
+}
+
 fn decimal(text: &str) -> Option<f64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|number| is_plain && *number > 0.0)
@@ -427,28 +404,12 @@ fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].trim_end_matches('b');
     let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == unit)?;
-    Some((decimal(digits)? * 1024f64.powi(power as i32)) as u64).filter(|bytes| *bytes > 0)
+    let bytes = decimal(digits)? * 1024f64.powi(power as i32);
+    (1.0..9e18).contains(&bytes).then_some(bytes as u64)
 }
 
-type Limit = (String, String);
-
-/// The cgroup file that an option stands for, and what to write to it.
-fn limit(option: &str, value: &str) -> Option<Limit> {
-    let (file, value) = match option {
-        // Microseconds of CPU time in each period of 100 ms; the kernel takes no less than 1 ms.
-        "--cpus" => {
-            ("cpu.max", format!("{:.0} 100000", 1e5 * decimal(value).filter(|n| *n >= 0.01)?))
-        }
-        "--pids-limit" => ("pids.max", value.parse::<u32>().ok().filter(|n| *n > 0)?.to_string()),
-        "--cgroup" => value.split_once('=').map(|(file, value)| (file, value.into()))?,
-        _ => ("memory.max", bytes(value)?.to_string()),
-    };
-    let is_good = file.contains('.') && !file.contains('/') && !file.starts_with("cgroup.");
-    is_good.then(|| (file.into(), value))
-}
-
-fn network(value: &OsStr) -> Option<(bool, c_int)> {
-    match value.to_str()? {
+fn network(text: &str) -> Option<(bool, c_int)> {
+    match text {
         "bridge" if !rootless() => Some((true, NAMESPACES)),
         "none" => Some((false, NAMESPACES)),
         "host" => Some((false, NAMESPACES & !CLONE_NEWNET)),
@@ -474,29 +435,23 @@ struct Cgroup {
     lock: File,
 }
 
-impl Cgroup {
-    fn parent(&self) -> &Path {
-        self.dir.parent().unwrap_or(&self.dir)
-    }
-}
-
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
 /// that is the mount itself; a user has one where systemd delegates it, cgroups(7).
 fn husk_cgroup() -> Result<PathBuf> {
     let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 "));
-    let Some(mount) = line.and_then(|line| line.split(' ').nth(4)) else {
-        return Err(error("no cgroup2 is mounted: expected one, as a rule at /sys/fs/cgroup"));
-    };
+    let mount = line.and_then(|line| line.split(' ').nth(4));
+    let mount =
+        mount.ok_or_else(|| error("expected a cgroup2 mount, as a rule at /sys/fs/cgroup"))?;
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let caller = Uid::effective().as_raw();
-    let is_callers = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() == caller);
+    let is_callers =
+        |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() == unistd::geteuid().as_raw());
     let own = Path::new(mount).join(own);
-    let up = own.ancestors().take_while(|dir| dir.starts_with(mount));
-    up.filter(is_callers).last().map(|top| top.join("husk")).ok_or_else(|| {
+    let above = own.ancestors().take_while(|dir| dir.starts_with(mount));
+    above.filter(is_callers).last().map(|top| top.join("husk")).ok_or_else(|| {
         error(
-            "no cgroup is delegated to you, and limits, -d, exec, ps and stop need one: \
-             systemd-run --user --scope -p Delegate=yes husk ...",
+            "limits, -d, exec, ps and stop need a cgroup that is delegated to you: start husk with \
+               systemd-run --user --scope -p Delegate=yes husk ...",
         )
     })
 }
@@ -508,10 +463,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         Err(_) if rootless() && c.limits.is_empty() && !c.detach => return Ok(None),
         husk => husk?,
     };
-    let is_new = !husk.exists();
-    if is_new {
-        let _ = step!(fs::create_dir(&husk), "mkdir {}", husk.display());
-    }
+    let is_new = !husk.exists() && step!(fs::create_dir(&husk), "mkdir {}", husk.display()).is_ok();
     let dir = husk.join(&c.name);
     if dir.exists() {
         sweep(&husk);
@@ -520,48 +472,50 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
     if is_new || !c.limits.is_empty() {
         enable_controllers(&husk, &c.limits);
     }
-    set_limits(c, &cgroup).inspect_err(|_| remove_cgroup(&cgroup.dir))?;
+    set_limits(c, &cgroup.dir).inspect_err(|_| remove_cgroup(&cgroup.dir))?;
     Ok(Some(cgroup))
 }
 
 /// Makes a cgroup and locks it. A sweep between the two takes the directory away: then once more.
 fn claim(dir: PathBuf) -> Result<Cgroup> {
-    loop {
-        if dir.exists() {
-            let name = dir.file_name().unwrap_or_default().display();
-            return Err(error(format!("{name}: a container of that name is running")));
-        }
+    let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
+    while !dir.exists() {
         step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
         let Ok(lock) = File::open(&dir) else { continue };
         step!(lock.lock(), "flock {}", dir.display())?;
-        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
         if inode(lock.metadata()) == inode(fs::metadata(&dir)) {
             return Ok(Cgroup { dir, lock });
         }
     }
+    let name = dir.file_name().unwrap_or_default().display();
+    Err(error(format!("{name}: a container of that name is running")))
 }
 
-fn set_limits(c: &Container, cgroup: &Cgroup) -> Result<()> {
-    for (file, value) in &c.limits {
-        let path = cgroup.dir.join(file);
-        if !path.exists() {
-            return Err(error(format!("{file}: {} lacks that controller", cgroup.dir.display())));
+fn set_limits(c: &Container, cgroup: &Path) -> Result<()> {
+    let swap = ("memory.swap.max".into(), "0".into()); // else what is over memory.max is swapped out
+    for (file, value) in c.limits.iter().chain([&swap]) {
+        let exists = cgroup.join(file).exists();
+        if file == &swap.0 && !(exists && memory_limit(c).is_some()) {
+            continue;
         }
-        echo(value, path)?;
-        let swap = cgroup.dir.join("memory.swap.max");
-        if file == "memory.max" && swap.exists() {
-            echo("0", swap)?; // else the kernel would swap out what goes over the limit
+        if !exists {
+            return Err(error(format!("{file}: no such controller in {}", cgroup.display())));
         }
+        echo(value, cgroup.join(file))?;
     }
     Ok(())
+}
+
+fn memory_limit(c: &Container) -> Option<&str> {
+    c.limits.iter().find(|(file, _)| file == "memory.max").map(|(_, bytes)| bytes.as_str())
 }
 
 /// Controllers are handed down from level to level, by cgroups without processes of their own (or
 /// the root). Failure is no error: who asked for a limit is told that its file is missing.
 fn enable_controllers(husk: &Path, limits: &[Limit]) {
     let top = husk.parent().unwrap_or(husk);
-    let pid = unistd::getpid().to_string();
-    if read(top.join("cgroup.procs")).is_ok_and(|pids| pids.lines().any(|line| line == pid)) {
+    let own = unistd::getpid().to_string();
+    if read(top.join("cgroup.procs")).is_ok_and(|pids| pids.lines().any(|pid| pid == own)) {
         let _ = fs::create_dir(husk.join(".self"));
         let _ = echo("0", husk.join(".self/cgroup.procs"));
     }
@@ -580,8 +534,11 @@ fn children(dir: &Path) -> Vec<PathBuf> {
     dirs.map(|entry| entry.path()).filter(|path| !path.ends_with(".self")).collect()
 }
 
-/// Clears away what killed husks left behind: what nobody locks dies. A detached container has a
-/// mark instead of a lock, and goes when it is empty.
+/// The mark of a detached container, which nobody locks: the sticky bit of its directory.
+const DETACHED: u32 = 0o1755;
+
+/// Clears away what killed husks left behind: what is neither locked nor marked dies, and what is
+/// marked goes when it is empty.
 fn sweep(husk: &Path) {
     for dir in children(husk) {
         let Ok(lock) = File::open(&dir) else { continue };
@@ -591,14 +548,6 @@ fn sweep(husk: &Path) {
         }
     }
     let _ = fs::remove_dir(husk.join(".self"));
-}
-
-/// The mark of a detached container: the sticky bit of its cgroup's directory.
-const DETACHED: u32 = 0o1755;
-
-fn mark_detached(Cgroup { dir, .. }: &Cgroup) -> Result<()> {
-    let mode = fs::Permissions::from_mode(DETACHED);
-    step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
 }
 
 fn is_populated(dir: &Path) -> bool {
@@ -611,18 +560,12 @@ fn remove_cgroup(dir: &Path) {
         let _ = echo("1", dir.join("cgroup.kill"));
     }
     children(dir).iter().for_each(|child| remove_cgroup(child));
-    let rmdir = || {
-        for _ in 0..2000 {
-            match fs::remove_dir(dir) {
-                Err(e) if e.raw_os_error() == Some(EBUSY) => {
-                    thread::sleep(Duration::from_millis(1))
-                }
-                removed => return removed,
-            }
-        }
-        Err(Errno::EBUSY.into())
-    };
-    let _ = step!(rmdir(), "rmdir {}", dir.display());
+    let is_busy = |e: &io::Error| e.raw_os_error() == Some(EBUSY);
+    let removed = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
+    let mut tries = if removed.is_err() { 0..2000 } else { 0..0 };
+    while tries.next().is_some() && fs::remove_dir(dir).is_err_and(|e| is_busy(&e)) {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 // ---- 2. clone: new namespaces -------------------------------------------------------------------
@@ -812,7 +755,16 @@ fn mac_of(address: Ipv4Addr) -> Vec<u8> {
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
 /// The name leases the address: the kernel refuses a second interface of that name.
-fn network_outside(pid: Pid, husk: &Path) -> Result<u32> {
+fn network_outside(c: &Container, pid: Pid, cgroup: &Cgroup) -> Result<u32> {
+    let husk = cgroup.dir.parent().unwrap_or(&cgroup.dir);
+    sweep(husk);
+    if c.detach {
+        let mode = fs::Permissions::from_mode(DETACHED);
+        step!(fs::set_permissions(&cgroup.dir, mode), "chmod 1755 {}", cgroup.dir.display())?;
+    }
+    if !c.bridge {
+        return Ok(0);
+    }
     narrate(format_args!("3. network, the host's side"));
     let netlink = Netlink::open()?;
     let bridge = match netlink.find("husk0") {
@@ -987,8 +939,7 @@ fn mount_root(c: &Container) -> Result<()> {
     let rootfs = attempt("open ROOTFS", fcntl::open(&c.rootfs, how, stat::Mode::empty()))?;
     // By its number: ROOTFS may have commas and colons in its name.
     let lower = format!("/proc/self/fd/{}", rootfs.as_raw_fd());
-    let memory = c.limits.iter().find(|(file, _)| file == "memory.max");
-    let size = memory.map_or("50%", |(_, bytes)| bytes);
+    let size = memory_limit(c).unwrap_or("50%");
     mount_line("tmpfs", &c.rootfs, "tmpfs", &format!("nodev,mode=755,size={size}"))?;
     // If ROOTFS is "/", that is still what lies below the new mount; on top is "/..".
     let top = if c.rootfs == Path::new("/") { Path::new("/..") } else { &c.rootfs };
@@ -1029,7 +980,7 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
         bind(terminal, "dev/console", device)?; // where ttyname(3) finds it
     }
     for [to, link] in LINKS {
-        step!(symlink(to, link), "ln -s {to} {link}")?;
+        step!(std::os::unix::fs::symlink(to, link), "ln -s {to} {link}")?;
     }
     for path in MASKED.map(Path::new).into_iter().filter(|path| path.exists()) {
         bind(if path.is_dir() { "empty" } else { "dev/null" }, path, device)?;
@@ -1181,8 +1132,8 @@ const KEPT: &str = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP 
 
 const ALL: u64 = 1 << 63; // no capability has this number
 
-fn capability(name: &OsStr) -> Option<u64> {
-    let text = name.to_str()?.to_ascii_uppercase();
+fn capability(text: &str) -> Option<u64> {
+    let text = text.to_ascii_uppercase();
     let name = text.strip_prefix("CAP_").unwrap_or(&text);
     match CAPABILITIES.split(' ').position(|known| known == name) {
         Some(number) => Some(1 << number),
@@ -1246,7 +1197,7 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     let answer = |what| line(BPF_RET | BPF_K, 0, 0, what);
     let refuse = answer(SECCOMP_RET_ERRNO | EPERM as u32);
     let unknown = answer(SECCOMP_RET_ERRNO | ENOSYS as u32);
-    let holds = |name: &str| capability(name.as_ref()).is_some_and(|bit| capabilities & bit != 0);
+    let holds = |name: &str| capability(name).is_some_and(|bit| capabilities & bit != 0);
     // Another ABI numbers its calls differently (int 0x80).
     let mut filter =
         vec![load(4), line(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, AUDIT_ARCH), refuse, load(0)];
@@ -1425,9 +1376,20 @@ fn take_back_terminal(saved: &Termios) {
 }
 
 /// The caller's terminal, if one of 0, 1 and 2 is one.
-fn terminal() -> Option<PathBuf> {
+fn terminal() -> Option<String> {
     let are = [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
-    are.iter().position(|is| *is).map(|fd| format!("/proc/self/fd/{fd}").into())
+    are.iter().position(|is| *is).map(|fd| format!("/proc/self/fd/{fd}"))
+}
+
+/// All else that a container was is gone with its last process: what is left is its cgroup.
+fn clean_up(c: &Container, cgroup: Option<Cgroup>, outcome: Result<u8>) -> Result<u8> {
+    if outcome.is_err() {
+        NARRATOR.set(""); // the step that failed has the last word
+    } else if c.detach {
+        return print(&format!("{}\n", c.name));
+    }
+    cgroup.iter().for_each(|cgroup| remove_cgroup(&cgroup.dir));
+    outcome
 }
 
 // ---- 9. coming back: exec, ps, stop -------------------------------------------------------------
@@ -1491,20 +1453,20 @@ fn find_container(husk: &Path, wanted: &OsStr) -> Result<PathBuf> {
 /// `husk exec`: the same steps, but the namespaces are there already, setns(2).
 fn exec_command(mut words: Words) -> Result<u8> {
     let mut c = Container { workdir: "/".into(), ..Container::default() };
-    let (mut user_given, mut env) = (None, vec![]);
-    while let Some(option) = next_option(&mut words) {
-        let (words, option) = (&mut words, option.as_str());
-        match option {
-            "-e" | "--env" => env.push(value(words, option, pair)?),
-            "-w" | "--workdir" => c.workdir = value(words, option, absolute)?,
-            "-u" | "--user" => user_given = Some(value(words, option, user)?),
-            "-i" | "--interactive" | "-t" | "--tty" => {}
+    let (mut given_user, mut given_env) = (None, vec![]);
+    for (option, value, expected) in options(&mut words, HELP)? {
+        let good = match option {
             "--help" => return print(HELP),
-            _ => return Err(error(format!("unknown option {option}: see husk --help"))),
-        }
+            "--env" => set_env(&mut given_env, &value),
+            "--workdir" => set(&mut c.workdir, absolute(&value)),
+            "--user" => set(&mut given_user, user(value.to_str().unwrap_or_default()).map(Some)),
+            "--interactive" | "--tty" => Some(()),
+            _ => return Err(error(format!("{option} goes with run, not with exec"))),
+        };
+        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
     }
     let wanted = words.pop_front().filter(|_| !words.is_empty());
-    let wanted = wanted.ok_or_else(|| error("exec needs a CONTAINER and a COMMAND"))?;
+    let wanted = wanted.ok_or_else(|| error("exec: expected a CONTAINER and a COMMAND"))?;
     c.command = words.into_iter().map(c_string).collect();
     shield()?;
     let husk = husk_cgroup()?;
@@ -1513,14 +1475,14 @@ fn exec_command(mut words: Words) -> Result<u8> {
     let gone = || error(format!("{}: not running", wanted.display()));
     let first = First::of(&dir).ok_or_else(gone)?;
     let own = |key, nth: usize| field(&first.status, key).get(nth)?.parse().ok();
-    c.user = user_given.or_else(|| own("Uid", 1).zip(own("Gid", 1))).ok_or_else(gone)?;
+    c.user = given_user.or_else(|| own("Uid", 1).zip(own("Gid", 1))).ok_or_else(gone)?;
     let bounding = field(&first.status, "CapBnd").concat();
     c.capabilities = u64::from_str_radix(&bounding, 16).map_err(|_| gone())?;
     let variables = fs::read(format!("/proc/{}/environ", first.pid)).map_err(|_| gone())?;
-    variables
-        .split(|byte| *byte == 0)
-        .for_each(|pair| set_env(&mut c.env, OsStr::from_bytes(pair)));
-    env.iter().for_each(|pair| set_env(&mut c.env, pair));
+    let variables = variables.split(|byte| *byte == 0);
+    for pair in variables.chain(given_env.iter().map(|pair| pair.as_bytes())) {
+        set_env(&mut c.env, OsStr::from_bytes(pair));
+    }
     let cgroup = Cgroup { lock: File::open(&dir).map_err(|_| gone())?, dir };
     // setns(2) into a namespace where husk is already may be refused.
     let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
@@ -1605,17 +1567,12 @@ fn row(dir: &Path) -> Option<(u64, [String; 6])> {
 /// `husk stop`: SIGTERM to all of them; then wait for each, and kill what is left.
 fn stop_command(mut words: Words) -> Result<u8> {
     let mut seconds = 10;
-    while let Some(option) = next_option(&mut words) {
-        match option.as_str() {
-            "-t" | "--time" => {
-                seconds = value(&mut words, &option, |text| text.to_str()?.parse().ok())?
-            }
-            "--help" => return print(HELP),
-            _ => return Err(error(format!("unknown option {option}: see husk --help"))),
-        }
+    for (option, value, expected) in options(&mut words, "-t --time SECONDS")? {
+        let good = set(&mut seconds, value.to_str().and_then(|text| text.parse().ok()));
+        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
     }
     if words.is_empty() {
-        return Err(error("stop needs a CONTAINER"));
+        return Err(error("stop: expected a CONTAINER"));
     }
     let husk = husk_cgroup()?;
     sweep(&husk);
