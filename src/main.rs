@@ -3,26 +3,30 @@
 //! of contents; README.md has a chapter for each numbered section.
 
 use libc::*;
-use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
+use nix::errno::Errno;
+use nix::fcntl::{self, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-use nix::sys::{memfd, prctl, signalfd::SignalFd, stat, statvfs};
-use nix::{errno::Errno, unistd, unistd::Gid, unistd::Pid, unistd::Uid};
+use nix::sys::{prctl, signalfd::SignalFd, stat, statvfs};
+use nix::unistd::{self, Gid, Pid, Uid, ttyname};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::{ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt, fs::PermissionsExt};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::{net::UnixStream, prelude::*};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, exit};
+use std::process::{Command, ExitCode, ExitStatus, exit};
 use std::time::{Duration, Instant};
-use std::{cell::Cell, collections::VecDeque, convert::Infallible, env, fmt, fmt::Display};
-use std::{hash::BuildHasher, hash::RandomState, mem, net::Ipv4Addr, ptr, thread};
+use std::{cell::Cell, convert::Infallible, env, fmt, fmt::Display, hash::BuildHasher, thread};
+use std::{hash::RandomState, mem, net::Ipv4Addr, num::NonZero, os::fd::OwnedFd, ptr};
 
-/// What to run, and in what.
+/// What to run, and in what: the whole command line.
 #[derive(Default)]
 struct Container {
     name: String,
@@ -31,15 +35,17 @@ struct Container {
     writable: bool,
     read_only: bool,
     volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target
-    limits: Vec<Limit>,                        // a file of the cgroup, and what to write to it
+    limits: Vec<(String, String)>,             // a file of the cgroup, and what to write to it
     namespaces: c_int,
     bridge: bool,
     capabilities: u64,
+    dropped: u64,
     user: (u32, u32),
     env: Vec<CString>,
     workdir: PathBuf,
     command: Vec<CString>,
     detach: bool,
+    time: u32, // that stop waits, in seconds
 }
 
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
@@ -57,10 +63,8 @@ fn run(c: &Container) -> Result<u8> {
         execute(c) // 8
     });
     let outcome = child.and_then(|child| {
-        supervise(&child, c.detach, || match &cgroup {
-            Some(cgroup) => network_outside(c, child.pid, cgroup), // 3
-            None => Ok(0),
-        })
+        let network = |cgroup| network_outside(c, child.pid, cgroup); // 3
+        supervise(&child, c.detach, || cgroup.as_ref().map_or(Ok(0), network))
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -93,28 +97,40 @@ macro_rules! step {
     }};
 }
 
+/// An error's name, and what a user can do about it where the name does not say that.
 fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> Result<T> {
     result.map_err(|cause| {
-        let cause = cause.into();
-        let errno = cause.raw_os_error().map(Errno::from_raw);
-        let why = errno.map_or(cause.to_string(), |errno| format!("{errno}{}", hint(errno)));
-        error(format!("{what}: {why}"))
+        let errno = Errno::from_raw(cause.into().raw_os_error().unwrap_or_default());
+        let hint = match errno {
+            Errno::EPERM if !rootless() => " (try sudo, or run it rootless as an ordinary user)",
+            Errno::EPERM | Errno::EACCES | Errno::ENOSPC if rootless() => user_namespaces(),
+            Errno::ENOSYS => " (this kernel is too old: husk needs Linux 5.14)",
+            Errno::EAGAIN => " (too many processes: see ulimit -u and pids.max)",
+            Errno::EXFULL => " (a bridge takes 1,023 containers)",
+            _ => "",
+        };
+        error(format!("{what}: {errno}{hint}"))
     })
 }
 
-/// What a user can do about an error whose name does not say it.
-fn hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EPERM if !rootless() => " (try sudo, or an ordinary user for a rootless container)",
-        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if rootless() => {
-            " (rootless: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and \
-             kernel.apparmor_restrict_unprivileged_userns)"
-        }
-        Errno::ENOSYS => " (this kernel is too old: husk needs Linux 5.14)",
-        Errno::EAGAIN => " (too many processes: see ulimit -u and pids.max)",
-        Errno::EXFULL => " (a bridge takes 1,023 containers)",
-        _ => "",
-    }
+/// The switch that keeps ordinary users from having user namespaces, if one is set.
+fn user_namespaces() -> &'static str {
+    let switches = [
+        ("user/max_user_namespaces", "0", " (sysctl user.max_user_namespaces is 0)"),
+        (
+            "kernel/unprivileged_userns_clone",
+            "0",
+            " (sysctl kernel.unprivileged_userns_clone is 0)",
+        ),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            " (sysctl kernel.apparmor_restrict_unprivileged_userns is 1)",
+        ),
+    ];
+    let value = |file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default();
+    let set = switches.iter().find(|(file, bad, _)| value(file).trim() == *bad);
+    set.map_or("", |(_, _, hint)| hint)
 }
 
 /// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes.
@@ -141,29 +157,35 @@ fn random() -> u32 {
     RandomState::new().hash_one(()) as u32
 }
 
+/// Command line and environment came as C strings, so there is no NUL in them.
+fn c_string(text: impl AsRef<OsStr>) -> CString {
+    CString::new(text.as_ref().as_bytes()).unwrap_or_default()
+}
+
+fn print(text: &str) -> Result<u8> {
+    attempt("standard output", io::stdout().write_all(text.as_bytes())).map(|()| 0)
+}
+
 // ---- 0. the command line ------------------------------------------------------------------------
 
-/// Also the table of options: what stands here between two spaces or more is an option with its
-/// short name and, in capitals, its value. What does not stand here is not accepted.
+/// Also the table of options: a line for each group of them begins with the commands that take it,
+/// and in capitals stand their values. What does not stand here is not accepted.
 const HELP: &str = "\
-husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]   start a container; COMMAND is /bin/sh if not given
-husk exec [-e -u -w] CONTAINER COMMAND [ARG]...   run a command in a running one
-husk ps                                        list the running ones
-husk stop [-t] CONTAINER...                    SIGTERM, and SIGKILL after 10 seconds
+husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
+husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
+husk ps                                         list the running ones
+husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 
-what      --name NAME  -h --hostname NAME  -e --env KEY=VALUE (or KEY, for the caller's value)
-          -w --workdir DIR  -u --user UID[:GID]  -d --detach
-files     -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
-limits    -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
-network   --network MODE (bridge, none or host)
-rights    --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
-teaching  --explain (say each step as it happens)
+run       --name NAME  -h --hostname NAME  -d --detach  --explain (say each step)  --rm (always so)
+run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
+run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
+run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
+run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
+run exec  -u --user UID[:GID]  -i --interactive (always so)  -t --tty (always so)
 stop      -t --time SECONDS
-ignored   -i --interactive  -t --tty  --rm (it is always so)
 
 Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 the command can't
-be run; 127 it was not found. As an ordinary user the same commands run rootless.
-Example: sudo husk run -m 64m -v /srv/www:/www:ro rootfs httpd -f -h /www
+be run; 127 it was not found. As an ordinary user the same commands work rootless.
 ";
 
 fn main() -> ExitCode {
@@ -172,38 +194,31 @@ fn main() -> ExitCode {
         // Rust ignores, would else stay ignored in the container, signal(7).
         unsafe { libc::signal(number, SIG_DFL) };
     }
-    let mut words: Words = env::args_os().skip(1).collect();
+    let mut words: VecDeque<OsString> = env::args_os().skip(1).collect();
     let outcome = match words.pop_front().unwrap_or_default().to_str() {
-        Some("run") => run_command(words),
-        Some("exec") => exec_command(words),
-        Some("ps") => ps_command(words),
-        Some("stop") => stop_command(words),
         Some("help" | "--help" | "-h") => print(HELP),
-        Some("--version") => print(concat!("husk ", env!("CARGO_PKG_VERSION"), "\n")),
+        Some(_) if words.front().is_some_and(|word| word == "--help") => print(HELP),
+        Some("run") => parse("run", words).and_then(run_command),
+        Some("exec") => parse("exec", words).and_then(exec_command),
+        Some("ps") => parse("ps", words).and_then(ps_command),
+        Some("stop") => parse("stop", words).and_then(stop_command),
         _ => Err(error("expected run, exec, ps or stop: see husk --help")),
     };
     ExitCode::from(outcome.unwrap_or_else(|Error(status, why)| {
-        let _ = io::stderr().write_all(format!("husk: {}\n", one_line(&why)).as_bytes());
+        // A name may hold line feeds and terminal escapes.
+        let line = format!("husk: {}\n", why.replace(char::is_control, "?"));
+        let _ = io::stderr().write_all(line.as_bytes());
         status
     }))
 }
 
-/// Names and paths may hold line feeds and terminal escapes: shown, but harmless.
-fn one_line(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(escape).collect()
-}
-
-fn print(text: &str) -> Result<u8> {
-    attempt("standard output", io::stdout().write_all(text.as_bytes())).map(|()| 0)
-}
-
-type Words = VecDeque<OsString>;
-
-/// Takes the options off a command line: each one's long name, its value, and what `table` has of
-/// it. `-it` is `-i -t`, `-m64m` is `-m 64m`, `--opt=value` is `--opt value`.
-fn options<'a>(words: &mut Words, table: &'a str) -> Result<Vec<(&'a str, OsString, &'a str)>> {
-    let mut found = vec![];
+/// Options, then words. `-it` is `-i -t`, `-m64m` is `-m 64m`, `--opt=value` is `--opt value`.
+fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
+    let mut c = Container { bridge: !rootless(), time: 10, ..Container::default() };
+    (c.name, c.workdir, c.namespaces) = (format!("{:08x}", random()), "/".into(), NAMESPACES);
+    c.user.0 = if command == "exec" { u32::MAX } else { 0 }; // exec has the container's by default
+    let lines = HELP.lines().filter(|line| line.contains(command));
+    let table: Vec<&str> = lines.flat_map(|line| line.split("  ")).collect();
     while let Some(word) = words.pop_front_if(|word| word.len() > 1 && word.as_bytes()[0] == b'-') {
         let bytes = word.as_bytes();
         let equals = bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len());
@@ -211,91 +226,162 @@ fn options<'a>(words: &mut Words, table: &'a str) -> Result<Vec<(&'a str, OsStri
         if name == b"--" {
             break;
         }
-        let names = |entry: &'a str| entry.split(' ').take_while(|word| word.starts_with('-'));
-        let mut entries = table.split("  ").flat_map(str::lines);
-        let entry = entries.find(|entry| names(entry).any(|known| known.as_bytes() == name));
-        let entry = entry.ok_or_else(|| error(format!("{}: see husk --help", word.display())))?;
-        let option = names(entry).last().unwrap_or_default();
-        let expected = entry[entry.find(option).unwrap_or(0) + option.len()..].trim();
+        let entry = table.iter().find(|entry| entry.split(' ').any(|w| w.as_bytes() == name));
+        let (_, usage) = entry
+            .and_then(|entry| entry.split_once("--"))
+            .ok_or_else(|| error(format!("{}: see husk --help", word.display())))?;
+        let (option, expected) = usage.split_once(' ').unwrap_or((usage, "no value"));
         let takes_value = expected.starts_with(char::is_uppercase);
-        let missing = || error(format!("{option}: expected {expected}"));
         let value = match rest {
-            [] if takes_value => words.pop_front().ok_or_else(missing)?,
-            [b'=', value @ ..] | value if takes_value => OsStr::from_bytes(value).into(),
-            [] => OsString::new(),
-            [b'=', ..] => return Err(error(format!("{option}: expected no value"))),
+            [] if takes_value => words.pop_front(),
+            [b'=', value @ ..] | value if takes_value => Some(OsStr::from_bytes(value).into()),
+            [b'=', ..] => None,
+            [] => Some(OsString::new()),
             more => {
                 words.push_front(OsString::from_vec([b"-", more].concat()));
-                OsString::new()
+                Some(OsString::new())
             }
         };
-        found.push((option, value, expected));
+        if value.as_ref().and_then(|value| c.set(option, value)).is_none() {
+            let value = value.unwrap_or_default();
+            return Err(error(format!("--{option} {}: expected {expected}", value.display())));
+        }
     }
-    Ok(found)
+    c.command = words.into_iter().map(c_string).collect();
+    Ok(c)
 }
 
-fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
-    value.map(|value| *place = value)
-}
-
-fn run_command(mut words: Words) -> Result<u8> {
-    let mut c = Container { bridge: !rootless(), namespaces: NAMESPACES, ..Default::default() };
-    let (mut added, mut dropped) = (0, 0);
-    (c.name, c.workdir) = (format!("{:08x}", random()), "/".into());
-    for (option, value, expected) in options(&mut words, HELP)? {
+impl Container {
+    /// Takes an option; None if that is not a value for it.
+    fn set(&mut self, option: &str, value: &OsStr) -> Option<()> {
         let text = value.to_str().unwrap_or_default();
-        let good = match option {
-            "--help" => return print(HELP),
-            "--name" => set(&mut c.name, name(text)),
-            "--hostname" => set(&mut c.hostname, name(text)),
-            "--env" => set_env(&mut c.env, &value),
-            "--workdir" => set(&mut c.workdir, absolute(&value)),
-            "--user" => set(&mut c.user, user(text)),
-            "--detach" => set(&mut c.detach, Some(true)),
-            "--volume" => volume(&value).map(|volume| c.volumes.push(volume)),
-            "--read-only" => set(&mut c.read_only, Some(true)),
-            "--writable" => set(&mut c.writable, Some(true)),
-            "--network" => {
-                network(text).map(|(bridge, flags)| (c.bridge, c.namespaces) = (bridge, flags))
+        match option {
+            "name" => self.name = name(text)?,
+            "hostname" => self.hostname = name(text)?,
+            "detach" => self.detach = true,
+            "volume" => self.volumes.push(volume(value.as_bytes())?),
+            "read-only" => self.read_only = true,
+            "writable" => self.writable = true,
+            "memory" | "cpus" | "pids-limit" | "cgroup" => self.limits.push(limit(option, text)?),
+            "network" => match text {
+                "bridge" if !rootless() => (self.bridge, self.namespaces) = (true, NAMESPACES),
+                "none" => (self.bridge, self.namespaces) = (false, NAMESPACES),
+                "host" => (self.bridge, self.namespaces) = (false, NAMESPACES & !CLONE_NEWNET),
+                _ => return None,
+            },
+            "cap-add" => self.capabilities |= capability(text)?,
+            "cap-drop" => self.dropped |= capability(text)?,
+            "explain" => NARRATOR.set("parent"),
+            "env" => match value.as_bytes() {
+                [] | [b'=', ..] => return None,
+                pair if pair.contains(&b'=') => self.env.push(c_string(value)),
+                _ => {
+                    let own = env::var_os(value).map(|own| [value, &own].join("=".as_ref()));
+                    self.env.extend(own.map(c_string)); // stays unset where the caller has none
+                }
+            },
+            "workdir" => self.workdir = Path::new(value).is_absolute().then(|| value.into())?,
+            "user" => {
+                let id = |id: &str| id.parse().ok().filter(|id| *id != u32::MAX);
+                let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+                self.user = (id(uid)?, id(gid)?);
             }
-            "--cap-add" => capability(text).map(|bit| added |= bit),
-            "--cap-drop" => capability(text).map(|bit| dropped |= bit),
-            "--explain" => Some(NARRATOR.set("parent")),
-            "--interactive" | "--tty" | "--rm" => Some(()),
-            _ => limit(option, text).map(|limit| c.limits.push(limit)),
-        };
-        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
+            "time" => self.time = text.parse().ok()?,
+            _ => {} // what is always so
+        }
+        Some(())
+    }
+}
+
+/// The cgroup file that an option stands for, and what to write to it.
+fn limit(option: &str, text: &str) -> Option<(String, String)> {
+    let (file, value) = match option {
+        "memory" => {
+            let size = text.strip_suffix(['b', 'B']).unwrap_or(text); // the kernel knows the others
+            let number = size.strip_suffix(|unit| "kmgtKMGT".contains(unit)).unwrap_or(size);
+            number.parse::<NonZero<u64>>().ok().map(|_| ("memory.max", size.into()))?
+        }
+        "cpus" => {
+            // Microseconds in each period of 100 ms; the kernel takes no less than 1 ms.
+            let cpus: f64 = text.parse().ok().filter(|cpus| (0.01..1e6).contains(cpus))?;
+            ("cpu.max", format!("{:.0} 100000", cpus * 1e5))
+        }
+        "pids-limit" => ("pids.max", text.parse::<NonZero<u32>>().ok()?.to_string()),
+        _ => text.split_once('=').map(|(file, value)| (file, value.into()))?,
+    };
+    let is_good = file.contains('.') && !file.contains('/') && !file.starts_with("cgroup.");
+    is_good.then(|| (file.into(), value))
+}
+
+/// A container is a directory among its cgroup's files: it can't be called "cpu.max".
+fn name(text: &str) -> Option<String> {
+    let controllers = "cgroup cpu cpuset dmem hugetlb io irq memory misc pids rdma";
+    let (prefix, _) = text.split_once('.').unwrap_or_default();
+    let is_file = controllers.split(' ').any(|controller| controller == prefix);
+    let is_legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let is_good = is_legal && !is_file && !text.starts_with(['_', '.', '-']);
+    (is_good && (1..=63).contains(&text.len())).then(|| text.into())
+}
+
+/// The last ":/" divides SRC from DST, so that SRC may hold colons.
+fn volume(value: &[u8]) -> Option<(PathBuf, PathBuf, MsFlags)> {
+    let (paths, read_only) = match value {
+        [paths @ .., b':', b'r', b'o'] => (paths, MsFlags::MS_RDONLY),
+        [paths @ .., b':', b'r', b'w'] | paths => (paths, MsFlags::empty()),
+    };
+    let colon = paths.windows(2).rposition(|two| two == b":/")?;
+    let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
+    let (source, target) = (path(&paths[..colon]), path(&paths[colon + 1..]));
+    let is_good = source.is_absolute() && source.exists() && target.file_name().is_some();
+    is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
+}
+
+/// The variables of `old`, which is like /proc/PID/environ, unless --env has given them anew.
+fn add_env(c: &mut Container, old: &[u8]) {
+    let given = c.env.iter().map(|pair| pair.to_bytes());
+    let mut env = BTreeMap::new();
+    for pair in old.split(|byte| *byte == 0).filter(|pair| !pair.is_empty()).chain(given) {
+        env.insert(pair.split(|byte| *byte == b'=').next(), pair);
+    }
+    c.env = env.into_values().map(|pair| c_string(OsStr::from_bytes(pair))).collect();
+}
+
+/// What the command line has left open is as docker has it.
+fn run_command(mut c: Container) -> Result<u8> {
+    let [rootfs, ..] = &c.command[..] else { return Err(error("run: expected a ROOTFS")) };
+    let shown = format!("ROOTFS {}", rootfs.to_string_lossy());
+    c.rootfs = attempt(&shown, fs::canonicalize(OsStr::from_bytes(rootfs.to_bytes())))?;
+    if attempt(&shown, fs::read_dir(&c.rootfs))?.next().is_none() {
+        return Err(error(format!("{shown} is empty: rootfs-scripts/ has ways to fill one")));
     }
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
-    c.rootfs = root_dir(words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?)?;
-    c.command = words.into_iter().map(c_string).collect();
-    // docker's rule: ALL comes first, names are exceptions from it.
-    c.capabilities = match (added & ALL, dropped & ALL) {
-        (ALL, _) => !(dropped & !ALL),
-        (_, ALL) => added,
-        _ => (KEPT.split(' ').filter_map(capability).sum::<u64>() | added) & !dropped,
-    };
-    if c.hostname.is_empty() {
-        c.hostname = c.name.clone();
-    }
+    c.command.remove(0);
     if c.command.is_empty() {
         c.command.push(c"/bin/sh".into());
     }
-    if rootless() {
-        c.namespaces |= CLONE_NEWUSER;
+    if c.hostname.is_empty() {
+        c.hostname = c.name.clone();
     }
+    c.namespaces |= if rootless() { CLONE_NEWUSER } else { 0 };
+    // ALL comes first, names are exceptions from it.
+    c.capabilities = match (c.capabilities & ALL, c.dropped & ALL) {
+        (ALL, _) => !(c.dropped & !ALL),
+        (_, ALL) => c.capabilities,
+        _ => (KEPT.split(' ').filter_map(capability).sum::<u64>() | c.capabilities) & !c.dropped,
+    };
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let home = if c.user.0 == 0 { "HOME=/root" } else { "HOME=/" };
-    let term = if terminal().is_some() { "TERM" } else { path };
-    let given = mem::take(&mut c.env);
-    let defaults = [path, term, home, &format!("HOSTNAME={}", c.hostname)].map(OsString::from);
-    let given = given.into_iter().map(|pair| OsString::from_vec(pair.into_bytes()));
-    defaults.into_iter().chain(given).for_each(|pair| {
-        set_env(&mut c.env, &pair);
-    });
-    shield()?;
+    let home = if c.user.0 == 0 { "/root" } else { "/" };
+    let term = terminal().and_then(|_| env::var("TERM").ok()).map(|term| format!("\0TERM={term}"));
+    let term = term.unwrap_or_default();
+    let env = format!("{path}\0HOME={home}\0HOSTNAME={}{term}", c.hostname);
+    add_env(&mut c, env.as_bytes());
+    // A husk without shared libraries runs no code of ROOTFS's, whatever becomes its command; and
+    // in a new container nobody else is there to look.
+    if !cfg!(target_feature = "crt-static") {
+        shield()?;
+    }
     run(&c)
 }
 
@@ -303,128 +389,22 @@ fn run_command(mut words: Words) -> Result<u8> {
 /// /proc/self/exe could else keep the host's husk open, and overwrite it later (CVE-2019-5736).
 fn shield() -> Result<()> {
     let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
-    let is_sealed = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals != 0);
+    let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
     let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
-    if is_sealed || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
+    if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
         return Ok(());
     }
-    let args: Vec<CString> = env::args_os().map(c_string).collect();
-    let pair = |(key, value): (OsString, _)| c_string([key, value].join("=".as_ref()));
-    let env: Vec<CString> = env::vars_os().map(pair).collect();
     let sealed_copy = || {
-        let copy = memfd::memfd_create("husk", memfd::MFdFlags::MFD_ALLOW_SEALING)?;
-        io::copy(&mut &exe, &mut File::from(copy.try_clone()?))?;
+        let mut copy = File::from(memfd_create("husk", MFdFlags::MFD_ALLOW_SEALING)?);
+        io::copy(&mut &exe, &mut copy)?;
         fcntl::fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-        Ok::<_, io::Error>(copy)
+        Ok::<_, io::Error>(copy.into())
     };
     // An ordinary user may not clone a mount.
-    let copy = match clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY) {
-        Ok(copy) => copy,
-        Err(_) => step!(sealed_copy(), "cp husk (a sealed memfd)")?,
-    };
-    let Err(why) =
-        step!(unistd::execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH), "exec husk");
-    Err(why)
-}
-
-/// Command line and environment came as C strings, so there is no NUL in them.
-fn c_string(text: impl AsRef<OsStr>) -> CString {
-    CString::new(text.as_ref().as_bytes()).unwrap_or_default()
-}
-
-/// A container is a directory among its cgroup's files: it can't be called "cpu.max".
-fn name(text: &str) -> Option<String> {
-    let files =
-        ["cgroup", "cpu", "cpuset", "dmem", "hugetlb", "io", "irq", "memory", "misc", "pids"];
-    let is_file = text.split_once('.').is_some_and(|(prefix, _)| files.contains(&prefix));
-    let is_legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    let is_good = is_legal && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    (is_good && !is_file && text.len() <= 63).then(|| text.into())
-}
-
-fn absolute(value: &OsStr) -> Option<PathBuf> {
-    Some(PathBuf::from(value)).filter(|path| path.is_absolute())
-}
-
-/// KEY=VALUE. A KEY alone takes the caller's value, and stays unset where there is none.
-fn set_env(env: &mut Vec<CString>, pair: &OsStr) -> Option<()> {
-    let Some(equals) = pair.as_bytes().iter().position(|byte| *byte == b'=') else {
-        let value = env::var_os(pair).map(|value| [pair, &value].join("=".as_ref()));
-        return value.map_or((!pair.is_empty()).then_some(()), |pair| set_env(env, &pair));
-    };
-    env.retain(|old| !old.as_bytes().starts_with(&pair.as_bytes()[..=equals]));
-    env.push(c_string(pair));
-    (equals > 0).then_some(())
-}
-
-fn user(text: &str) -> Option<(u32, u32)> {
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    Some((uid.parse().ok()?, gid.parse().ok()?))
-}
-
-/// The last ":/" divides SRC from DST, so that SRC may hold colons.
-fn volume(value: &OsStr) -> Option<(PathBuf, PathBuf, MsFlags)> {
-    let (both, read_only) = match value.as_bytes() {
-        [both @ .., b':', b'r', b'o'] => (both, MsFlags::MS_RDONLY),
-        [both @ .., b':', b'r', b'w'] | both => (both, MsFlags::empty()),
-    };
-    let (source, target) = both.split_at(both.windows(2).rposition(|two| two == b":/")?);
-    let [source, target] =
-        [source, &target[1..]].map(|path| PathBuf::from(OsStr::from_bytes(path)));
-    let is_good = source.is_absolute() && source.exists() && target.file_name().is_some();
-    is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
-}
-
-type Limit = (String, String);
-
-/// The cgroup file that an option stands for, and what to write to it.
-fn limit(option: &str, value: &str) -> Option<Limit> {
-    let (file, value) = match option {
-        // Microseconds of CPU time in each period of 100 ms; the kernel takes no less than 1 ms.
-        "--cpus" => {
-            ("cpu.max", format!("{:.0} 100000", 1e5 * decimal(value).filter(|n| *n >= 0.01)?))
-        }
-        "--pids-limit" => ("pids.max", value.parse::<u32>().ok().filter(|n| *n > 0)?.to_string()),
-        "--memory" => ("memory.max", bytes(value)?.to_string()),
-        "--cgroup" => value.split_once('=').map(|(file, value)| (file, value.into()))?,
-        _ => return None,
-    };
-    let is_good = file.contains('.') && !file.contains('/') && !file.starts_with("cgroup.");
-    is_good.then(|| (file.into(), value))
-}
-
-fn decimal(text: &str) -> Option<f64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    text.parse().ok().filter(|number| is_plain && *number > 0.0)
-}
-
-/// A number, with a power of 1,024 as its unit.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].trim_end_matches('b');
-    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == unit)?;
-    let bytes = decimal(digits)? * 1024f64.powi(power as i32);
-    (1.0..9e18).contains(&bytes).then_some(bytes as u64)
-}
-
-fn network(text: &str) -> Option<(bool, c_int)> {
-    match text {
-        "bridge" if !rootless() => Some((true, NAMESPACES)),
-        "none" => Some((false, NAMESPACES)),
-        "host" => Some((false, NAMESPACES & !CLONE_NEWNET)),
-        _ => None,
-    }
-}
-
-/// ROOTFS as an absolute path without symlinks.
-fn root_dir(path: OsString) -> Result<PathBuf> {
-    let what = format!("ROOTFS {}", path.display());
-    let dir = attempt(&what, fs::canonicalize(path))?;
-    match attempt(&what, fs::read_dir(&dir))?.next() {
-        Some(_) => Ok(dir),
-        None => Err(error(format!("{what} is empty: rootfs-scripts/ has ways to fill one"))),
-    }
+    let copy = clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY)
+        .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
+    let mut husk = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    step!(Err(husk.arg0("husk").args(env::args_os().skip(1)).exec()), "exec husk")
 }
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
@@ -440,20 +420,16 @@ struct Cgroup {
 fn husk_cgroup() -> Result<PathBuf> {
     let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 "));
-    let mount = line.and_then(|line| line.split(' ').nth(4));
-    let mount =
-        mount.ok_or_else(|| error("expected a cgroup2 mount, as a rule at /sys/fs/cgroup"))?;
+    let mount = line
+        .and_then(|line| line.split(' ').nth(4))
+        .ok_or_else(|| error("expected a cgroup2 mount, as a rule at /sys/fs/cgroup"))?;
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let is_callers =
-        |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() == unistd::geteuid().as_raw());
     let own = Path::new(mount).join(own);
+    let uid = unistd::geteuid().as_raw();
+    let is_callers = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() == uid);
     let above = own.ancestors().take_while(|dir| dir.starts_with(mount));
-    above.filter(is_callers).last().map(|top| top.join("husk")).ok_or_else(|| {
-        error(
-            "limits, -d, exec, ps and stop need a cgroup that is delegated to you: start husk with \
-               systemd-run --user --scope -p Delegate=yes husk ...",
-        )
-    })
+    let hint = "expected a cgroup of your own: systemd-run --user --scope -p Delegate=yes husk ...";
+    Ok(above.filter(is_callers).last().ok_or_else(|| error(hint))?.join("husk"))
 }
 
 /// Made before the clone, so that the container is born inside and never runs without its limits.
@@ -463,47 +439,35 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         Err(_) if rootless() && c.limits.is_empty() && !c.detach => return Ok(None),
         husk => husk?,
     };
-    let is_new = !husk.exists() && step!(fs::create_dir(&husk), "mkdir {}", husk.display()).is_ok();
-    let dir = husk.join(&c.name);
-    if dir.exists() {
-        sweep(&husk);
-    }
-    let cgroup = claim(dir)?;
-    if is_new || !c.limits.is_empty() {
+    if !husk.exists() || !c.limits.is_empty() {
+        step!(fs::create_dir_all(&husk), "mkdir -p {}", husk.display())?;
         enable_controllers(&husk, &c.limits);
     }
-    set_limits(c, &cgroup.dir).inspect_err(|_| remove_cgroup(&cgroup.dir))?;
-    Ok(Some(cgroup))
-}
-
-/// Makes a cgroup and locks it. A sweep between the two takes the directory away: then once more.
-fn claim(dir: PathBuf) -> Result<Cgroup> {
-    let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
-    while !dir.exists() {
+    let dir = husk.join(&c.name);
+    if dir.exists() && sweep(&husk).contains(&dir) {
+        return Err(error(format!("{}: a container of that name is running", c.name)));
+    }
+    let cgroup = loop {
         step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
         let Ok(lock) = File::open(&dir) else { continue };
         step!(lock.lock(), "flock {}", dir.display())?;
-        if inode(lock.metadata()) == inode(fs::metadata(&dir)) {
-            return Ok(Cgroup { dir, lock });
+        // If a sweep has come between the two, the directory is gone, or another's.
+        let inodes =
+            [lock.metadata(), fs::metadata(&dir)].map(|meta| meta.map(|meta| meta.ino()).ok());
+        if inodes[0] == inodes[1] {
+            break Cgroup { dir, lock };
         }
+    };
+    for (file, value) in &c.limits {
+        let (path, controller) = (cgroup.dir.join(file), file.split('.').next().unwrap_or(file));
+        let missing = || error(format!("{file}: no {controller} controller in {}", husk.display()));
+        let set = if path.exists() { echo(value, path) } else { Err(missing()) };
+        set.inspect_err(|_| drop(fs::remove_dir(&cgroup.dir)))?;
     }
-    let name = dir.file_name().unwrap_or_default().display();
-    Err(error(format!("{name}: a container of that name is running")))
-}
-
-fn set_limits(c: &Container, cgroup: &Path) -> Result<()> {
-    let swap = ("memory.swap.max".into(), "0".into()); // else what is over memory.max is swapped out
-    for (file, value) in c.limits.iter().chain([&swap]) {
-        let exists = cgroup.join(file).exists();
-        if file == &swap.0 && !(exists && memory_limit(c).is_some()) {
-            continue;
-        }
-        if !exists {
-            return Err(error(format!("{file}: no such controller in {}", cgroup.display())));
-        }
-        echo(value, cgroup.join(file))?;
+    if memory_limit(c).is_some() {
+        let _ = echo("0", cgroup.dir.join("memory.swap.max")); // else the excess is swapped out
     }
-    Ok(())
+    Ok(Some(cgroup))
 }
 
 fn memory_limit(c: &Container) -> Option<&str> {
@@ -512,9 +476,8 @@ fn memory_limit(c: &Container) -> Option<&str> {
 
 /// Controllers are handed down from level to level, by cgroups without processes of their own (or
 /// the root). Failure is no error: who asked for a limit is told that its file is missing.
-fn enable_controllers(husk: &Path, limits: &[Limit]) {
-    let top = husk.parent().unwrap_or(husk);
-    let own = unistd::getpid().to_string();
+fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
+    let (top, own) = (husk.parent().unwrap_or(husk), unistd::getpid().to_string());
     if read(top.join("cgroup.procs")).is_ok_and(|pids| pids.lines().any(|pid| pid == own)) {
         let _ = fs::create_dir(husk.join(".self"));
         let _ = echo("0", husk.join(".self/cgroup.procs"));
@@ -527,45 +490,54 @@ fn enable_controllers(husk: &Path, limits: &[Limit]) {
     }
 }
 
-/// The cgroups right below one.
+/// The cgroups right below one. No container's name begins with a dot.
 fn children(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.map(|entry| entry.path()).filter(|path| !path.ends_with(".self")).collect()
+    let names = dirs.filter(|dir| !dir.file_name().as_bytes().starts_with(b"."));
+    names.map(|dir| dir.path()).collect()
 }
 
 /// The mark of a detached container, which nobody locks: the sticky bit of its directory.
 const DETACHED: u32 = 0o1755;
 
-/// Clears away what killed husks left behind: what is neither locked nor marked dies, and what is
-/// marked goes when it is empty.
-fn sweep(husk: &Path) {
-    for dir in children(husk) {
-        let Ok(lock) = File::open(&dir) else { continue };
-        let is_detached = lock.metadata().is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
-        if lock.try_lock().is_ok() && (!is_detached || !is_populated(&dir)) {
-            remove_cgroup(&dir);
-        }
-    }
+/// Clears away what killed husks left behind, and returns the others: what is neither locked nor
+/// marked dies, and what is marked goes when it is empty.
+fn sweep(husk: &Path) -> Vec<PathBuf> {
     let _ = fs::remove_dir(husk.join(".self"));
+    let is_alive = |dir: &PathBuf| {
+        let Ok(lock) = File::open(dir) else { return false };
+        let is_marked = || lock.metadata().is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
+        match lock.try_lock().map(|()| is_marked()) {
+            Err(_) => true,
+            Ok(true) => fs::remove_dir(dir).is_err(), // the kernel refuses unless it is empty
+            Ok(false) => {
+                remove_cgroup(dir);
+                false
+            }
+        }
+    };
+    children(husk).into_iter().filter(is_alive).collect()
 }
 
 fn is_populated(dir: &Path) -> bool {
     read(dir.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
+fn wait_until_empty(dir: &Path, deadline: Instant) {
+    while is_populated(dir) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Kills what is left in a cgroup, and removes it as soon as the kernel lets go of it.
 fn remove_cgroup(dir: &Path) {
     if is_populated(dir) {
         let _ = echo("1", dir.join("cgroup.kill"));
+        wait_until_empty(dir, Instant::now() + Duration::from_secs(2));
     }
     children(dir).iter().for_each(|child| remove_cgroup(child));
-    let is_busy = |e: &io::Error| e.raw_os_error() == Some(EBUSY);
-    let removed = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
-    let mut tries = if removed.is_err() { 0..2000 } else { 0..0 };
-    while tries.next().is_some() && fs::remove_dir(dir).is_err_and(|e| is_busy(&e)) {
-        thread::sleep(Duration::from_millis(1));
-    }
+    let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
 }
 
 // ---- 2. clone: new namespaces -------------------------------------------------------------------
@@ -574,38 +546,28 @@ fn remove_cgroup(dir: &Path) {
 /// makes that one itself. The user namespace comes on top where there is no root.
 const NAMESPACES: c_int = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET;
 
-/// The child is born in this cgroup. (The libc crate's constant is an int, and too small for it.)
-const INTO_CGROUP: u64 = 0x2_0000_0000;
-
 struct Child {
     pid: Pid,
-    socket: OwnedFd,
+    socket: UnixStream,
 }
 
 /// Starts a child in new namespaces and in its cgroup, clone(2). It works through `body`, which
 /// ends in exec; where that fails, the error goes to the parent through the socket.
 fn spawn<F>(namespaces: c_int, cgroup: Option<&Cgroup>, body: F) -> Result<Child>
 where
-    F: FnOnce(&OwnedFd) -> Result<Infallible>,
+    F: FnOnce(&UnixStream) -> Result<Infallible>,
 {
     narrate(format_args!("2. clone: new namespaces"));
     let _ = handled_signals().thread_block(); // until `wait` asks for them
-    let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
-    let pair = socket::socketpair(family, kind, None, SockFlag::SOCK_CLOEXEC);
-    let (ours, theirs) = attempt("socketpair", pair)?;
-    // SAFETY: all of clone_args are integers, and 0 means "not used".
-    let mut args: clone_args = unsafe { mem::zeroed() };
-    args.flags = namespaces as u64;
-    args.exit_signal = SIGCHLD as u64;
-    if let Some(cgroup) = cgroup {
-        args.flags |= INTO_CGROUP;
-        args.cgroup = cgroup.lock.as_raw_fd() as u64;
-    }
+    let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
+    // CLONE_INTO_CGROUP: the libc crate's constant is an int, and too small for it.
+    let (into, dir) = cgroup.map_or((0, 0), |c| (0x2_0000_0000, c.lock.as_raw_fd() as u64));
+    // struct clone_args: flags, exit_signal and cgroup; 0 means "not used".
+    let args = [namespaces as u64 | into, 0, 0, 0, SIGCHLD as u64, 0, 0, 0, 0, 0, dir];
     // SAFETY: without a stack of its own the child goes on here in a copy of our memory, as after
     // fork(2). There are no threads that could hold a lock in it.
     let clone3 = || Errno::result(unsafe { syscall(SYS_clone3, &args, mem::size_of_val(&args)) });
-    let names = CloneFlags::from_bits_retain(namespaces);
-    let pid = step!(clone3(), "clone3 {names:?}")?;
+    let pid = step!(clone3(), "clone3 {:?}", CloneFlags::from_bits_retain(namespaces))?;
     if pid > 0 {
         return Ok(Child { pid: Pid::from_raw(pid as i32), socket: ours });
     }
@@ -631,12 +593,13 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
 
 /// The parent's half: what has to come from outside, then the word to go on, then waiting.
 fn supervise(child: &Child, detach: bool, prepare: impl FnOnce() -> Result<u32>) -> Result<u8> {
-    let socket = child.socket.as_raw_fd();
-    let outcome = prepare().and_then(|number| {
+    let mut socket = &child.socket;
+    let outcome = prepare().and_then(|address| {
         let terminal = if detach { None } else { hand_over_terminal(child.pid) };
-        // If this fails the child is dead: its report, or `wait`, will tell.
-        let _ = socket::send(socket, &number.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
-        let status = if detach { Ok(0) } else { wait(child.pid, terminal.as_ref()) };
+        let (fd, word) = (socket.as_raw_fd(), address.to_ne_bytes());
+        let send = || socket::send(fd, &word, MsgFlags::MSG_NOSIGNAL);
+        let sent = step!(send(), "sendto (the child may go on)");
+        let status = sent.and_then(|_| if detach { Ok(0) } else { wait(child.pid, &terminal) });
         terminal.iter().for_each(take_back_terminal);
         status
     });
@@ -644,99 +607,53 @@ fn supervise(child: &Child, detach: bool, prepare: impl FnOnce() -> Result<u32>)
         let _ = signal::kill(child.pid, Signal::SIGKILL);
     }
     // exec closes the child's end; a message says why it did not come to that.
-    let mut report = [0; 4096];
-    let flags = if detach { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-    match socket::recv(socket, &mut report, flags) {
-        Ok(n) if n > 0 => Err(Error(report[0], String::from_utf8_lossy(&report[1..n]).into())),
-        _ => outcome,
+    let mut report = vec![];
+    let _ = socket.read_to_end(&mut report);
+    match &report[..] {
+        [status, why @ ..] => Err(Error(*status, String::from_utf8_lossy(why).into())),
+        [] => outcome,
     }
 }
 
-/// The parent's word to go on: the container's number in the network, see section 3.
-fn wait_for_parent(parent: &OwnedFd) -> Result<u32> {
-    let mut number = [0; 4];
-    match socket::recv(parent.as_raw_fd(), &mut number, MsgFlags::empty()) {
-        Ok(4) => Ok(u32::from_ne_bytes(number)),
-        _ => Err(error("the parent is gone")),
-    }
+/// The parent's word to go on: the container's address, see section 3.
+fn wait_for_parent(mut parent: &UnixStream) -> Result<u32> {
+    let mut address = [0; 4];
+    attempt("the parent is gone", parent.read_exact(&mut address))?;
+    Ok(u32::from_ne_bytes(address))
 }
 
 // ---- 3. network, the host's side ----------------------------------------------------------------
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1); // of 10.77.0.0/16
-const PREFIX: u8 = 16;
 
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
 /// sends bridged frames through it. From outside only answers come in.
-const RULES: [[&str; 4]; 3] = [
-    ["nat", "-A", "POSTROUTING", "-s 10.77.0.0/16 ! -o husk0 -j MASQUERADE"],
-    ["filter", "-I", "FORWARD", "-i husk0 -j ACCEPT"],
-    ["filter", "-I", "FORWARD", "-o husk0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"],
+const RULES: [&str; 3] = [
+    "-t nat -A POSTROUTING -s 10.77.0.0/16 ! -o husk0 -j MASQUERADE",
+    "-t filter -I FORWARD -i husk0 -j ACCEPT",
+    "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 ];
 
-/// A netlink socket takes messages: a header (nlmsghdr), a fixed part, and attributes (type, length,
-/// value), which can hold attributes again: netlink(7), rtnetlink(7).
-struct Netlink(OwnedFd);
-
-impl Netlink {
-    fn open() -> Result<Netlink> {
-        let (kind, protocol) = (SockType::Raw, SockProtocol::NetlinkRoute);
-        let socket = socket::socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, protocol);
-        attempt("socket AF_NETLINK", socket).map(Netlink)
-    }
-
-    /// Sends a message, and returns what the answer holds behind its header.
-    fn request(&self, kind: u16, flags: c_int, body: &[u8]) -> Result<Vec<u8>, Errno> {
-        let length = (16 + body.len() as u32).to_ne_bytes();
-        let flags = ((NLM_F_REQUEST | flags) as u16).to_ne_bytes();
-        let message = [&length[..], &kind.to_ne_bytes(), &flags, &[0; 8], body].concat();
-        socket::send(self.0.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut answer = vec![0; 4096];
-        socket::recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        let body = answer.split_off(16);
-        match (u16::from_ne_bytes([answer[4], answer[5]]), word(&body, 0) as i32) {
-            (2, error @ i32::MIN..0) => Err(Errno::from_raw(-error)), // NLMSG_ERROR; with 0 all went well
-            _ => Ok(body),
-        }
-    }
-
-    /// Makes something; false if it is there already.
-    fn create(&self, kind: u16, body: &[u8]) -> Result<bool, Errno> {
-        match self.request(kind, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body) {
-            Err(Errno::EEXIST) => Ok(false),
-            made => made.map(|_| true),
-        }
-    }
-
-    /// An interface's index, and whether it is up.
-    fn find(&self, name: &str) -> Result<(u32, bool)> {
-        let message = [link(0, 0), attribute(IFLA_IFNAME, name.as_bytes())].concat();
-        let found = step!(self.request(RTM_GETLINK, 0, &message), "ip link show {name}")?;
-        Ok((word(&found, 4), word(&found, 8) & IFF_UP as u32 != 0))
-    }
-
-    fn set_up(&self, name: &str, index: u32) -> Result<()> {
-        let message = link(index, IFF_UP);
-        step!(self.request(RTM_NEWLINK, NLM_F_ACK, &message), "ip link set {name} up").map(drop)
-    }
-
-    fn add_address(&self, name: &str, index: u32, address: Ipv4Addr) -> Result<bool> {
-        // struct ifaddrmsg: family, prefix, flags, scope, index.
-        let fixed = [[AF_INET as u8, PREFIX, 0, 0], index.to_ne_bytes()].concat();
-        let message = [fixed, attribute(IFA_LOCAL, &address.octets())].concat();
-        step!(self.create(RTM_NEWADDR, &message), "ip addr add {address}/{PREFIX} dev {name}")
+/// Asks the kernel to make or change something, netlink(7): a header (nlmsghdr), then a fixed part,
+/// then attributes, rtnetlink(7). False if it is there already.
+fn netlink(kind: u16, body: &[u8]) -> Result<bool, Errno> {
+    let (raw, route) = (SockType::Raw, SockProtocol::NetlinkRoute);
+    let socket = socket::socket(AddressFamily::Netlink, raw, SockFlag::SOCK_CLOEXEC, route)?;
+    let length = (16 + body.len() as u32).to_ne_bytes();
+    let flags = ((NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) as u16).to_ne_bytes();
+    let message = [&length[..], &kind.to_ne_bytes(), &flags, &[0; 8], body].concat();
+    socket::send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
+    let mut answer = [0; 20]; // a header, and an errno
+    socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    let [.., a, b, c, d] = answer;
+    match -i32::from_ne_bytes([a, b, c, d]) {
+        0 => Ok(true),
+        EEXIST => Ok(false),
+        errno => Err(Errno::from_raw(errno)),
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..].first_chunk().map_or(0, |four| u32::from_ne_bytes(*four))
-}
-
-/// struct ifinfomsg: family and type (none), index, flags, and which flags to change.
-fn link(index: u32, flags: c_int) -> Vec<u8> {
-    [0, index, flags as u32, flags as u32].map(u32::to_ne_bytes).concat()
-}
-
+/// Type, length and value, which may be attributes again.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = 4 + value.len() as u16;
     let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
@@ -744,13 +661,24 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn ip_of(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(GATEWAY) - 1 + number)
+/// An interface. Its fixed part, struct ifinfomsg, ends in its flags and which of them to change.
+fn link(name: &str, flags: c_int, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let fixed = [0, 0, flags, flags].map(c_int::to_ne_bytes).concat();
+    [fixed, attribute(IFLA_IFNAME, name.as_bytes()), attributes.concat()].concat()
 }
 
 /// A MAC address made of the IP address: when that is used again, no ARP cache is wrong.
-fn mac_of(address: Ipv4Addr) -> Vec<u8> {
-    [&[0x02, 0x42], &address.octets()[..]].concat()
+fn mac(ip: Ipv4Addr) -> Vec<u8> {
+    attribute(IFLA_ADDRESS, &[&[0x02, 0x42], &ip.octets()[..]].concat())
+}
+
+fn set_address_and_up(name: &str, ip: Ipv4Addr) -> Result<bool> {
+    let index = attempt(name, if_nametoindex(name))?;
+    // struct ifaddrmsg: family, prefix, flags, scope, index.
+    let fixed = [[AF_INET as u8, 16, 0, 0], index.to_ne_bytes()].concat();
+    let message = [fixed, attribute(IFA_LOCAL, &ip.octets())].concat();
+    step!(netlink(RTM_NEWADDR, &message), "ip addr add {ip}/16 dev {name}")?;
+    step!(netlink(RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
 }
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
@@ -766,81 +694,57 @@ fn network_outside(c: &Container, pid: Pid, cgroup: &Cgroup) -> Result<u32> {
         return Ok(0);
     }
     narrate(format_args!("3. network, the host's side"));
-    let netlink = Netlink::open()?;
-    let bridge = match netlink.find("husk0") {
-        Ok((index, true)) => index,
-        _ => make_bridge(&netlink, husk)?,
-    };
+    // Only what is up has routes.
+    if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
+        make_bridge(husk)?;
+    }
+    let bridge = attempt("husk0", if_nametoindex("husk0"))?;
     loop {
-        let number = 2 + random() % 65_533; // 0 is the network, 1 the gateway, the last broadcast
-        let name = format!("husk{number}");
-        let peer = [
-            link(0, 0),
-            attribute(IFLA_IFNAME, b"eth0"),
-            attribute(IFLA_ADDRESS, &mac_of(ip_of(number))),
-            attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes()),
-        ];
-        let kind = attribute(IFLA_INFO_KIND, b"veth");
-        let data = attribute(IFLA_INFO_DATA, &attribute(VETH_INFO_PEER, &peer.concat()));
-        let pair = [
-            link(0, IFF_UP),
-            attribute(IFLA_IFNAME, name.as_bytes()),
-            attribute(IFLA_MASTER, &bridge.to_ne_bytes()),
-            attribute(IFLA_LINKINFO, &[kind, data].concat()),
-        ];
+        // 0 is the network, 1 the gateway, the last broadcast.
+        let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
+        let name = format!("husk{}", ip.to_bits() & 0xffff);
+        let namespace = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
+        let peer = attribute(1, &link("eth0", 0, &[mac(ip), namespace])); // VETH_INFO_PEER
+        let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
+        let kind = attribute(IFLA_LINKINFO, &kind);
+        let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
         let made = step!(
-            netlink.create(RTM_NEWLINK, &pair.concat()),
+            netlink(RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind])),
             "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
         );
         if made? {
-            return Ok(number);
+            return Ok(ip.to_bits());
         }
     }
 }
 
-const VETH_INFO_PEER: u16 = 1; // of <linux/veth.h>
-
 /// Once per host, by one husk at a time. A husk0 that is up proves that all else was done before,
-/// whenever a husk was killed.
-fn make_bridge(netlink: &Netlink, husk: &Path) -> Result<u32> {
+/// whenever a husk was killed. iptables(8) is the one program that husk runs for itself.
+fn make_bridge(husk: &Path) -> Result<bool> {
     let dir = attempt("open the husk cgroup", File::open(husk))?;
     step!(dir.lock(), "flock {}", husk.display())?;
     echo("1", "/proc/sys/net/ipv4/ip_forward")?;
-    add_rules()?;
-    let name = attribute(IFLA_IFNAME, b"husk0");
-    // Of its own: else it takes the lowest of its ports', and changes when that one leaves.
-    let mac = attribute(IFLA_ADDRESS, &mac_of(GATEWAY));
-    let kind = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
-    let bridge = [link(0, 0), name, mac, kind].concat();
-    step!(netlink.create(RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
-    let (index, _) = netlink.find("husk0")?;
-    netlink.add_address("husk0", index, GATEWAY)?;
-    netlink.set_up("husk0", index)?;
-    Ok(index)
-}
-
-/// iptables(8) is the one program that husk runs for itself.
-fn add_rules() -> Result<()> {
-    for [table, action, chain, rule] in RULES {
-        let iptables = |action| {
-            let rule = rule.split(' ');
-            Command::new("iptables").args(["-w", "-t", table, action, chain]).args(rule).output()
+    for rule in RULES {
+        let iptables = |rule: &str| {
+            let done = Command::new("iptables").arg("-w").args(rule.split(' ')).output()?;
+            let why = || io::Error::other(String::from_utf8_lossy(&done.stderr).trim());
+            done.status.success().then_some(()).ok_or_else(why)
         };
-        match iptables("-C") {
+        match iptables(&rule.replace(" -A ", " -C ").replace(" -I ", " -C ")) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
-                return attempt("standard error", io::stderr().write_all(text));
+                let _ = io::stderr().write_all(text);
+                break;
             }
-            Ok(found) if found.status.success() => continue,
-            _ => {}
-        }
-        let what = format!("iptables -w -t {table} {action} {chain} {rule}");
-        let done = step!(iptables(action), "{what}")?;
-        if !done.status.success() {
-            return Err(error(format!("{what}: {}", String::from_utf8_lossy(&done.stderr).trim())));
+            Err(_) => step!(iptables(rule), "iptables -w {rule}")?,
+            Ok(()) => {}
         }
     }
-    Ok(())
+    // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
+    let kind = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
+    let bridge = link("husk0", 0, &[mac(GATEWAY), kind]);
+    step!(netlink(RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
+    set_address_and_up("husk0", GATEWAY)
 }
 
 // ---- 4. hostname --------------------------------------------------------------------------------
@@ -864,36 +768,21 @@ const MOUNTS: [[&str; 4]; 7] = [
 ];
 
 /// The host's own nodes, bound read-only: a chmod of /dev/null in here must not reach the host's.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICES: &str = "null zero full random urandom tty";
+const LINKS: &str = "fd=/proc/self/fd stdin=/proc/self/fd/0 stdout=/proc/self/fd/1 \
+    stderr=/proc/self/fd/2 ptmx=pts/ptmx";
 
-const LINKS: [[&str; 2]; 5] = [
-    ["/proc/self/fd", "dev/fd"],
-    ["/proc/self/fd/0", "dev/stdin"],
-    ["/proc/self/fd/1", "dev/stdout"],
-    ["/proc/self/fd/2", "dev/stderr"],
-    ["pts/ptmx", "dev/ptmx"],
-];
-
-/// docker's masked paths, which tell of the host or change it: covered by something empty.
-const MASKED: [&str; 12] = [
-    "proc/acpi",       // switches hardware off (CVE-2018-10892)
-    "proc/asound",     // what the host plays
-    "proc/interrupts", // when somebody types on the host
-    "proc/kcore",      // all memory
-    "proc/keys",       // everybody's keys
-    "proc/latency_stats",
-    "proc/sched_debug", // everybody's processes, as in its neighbours
-    "proc/scsi",        // removes disks
-    "proc/timer_list",
-    "proc/timer_stats",
+/// docker's masked paths, which tell of the host or change it, are covered by something empty; its
+/// read-only ones, settings of the whole machine and its emergency keys, by themselves.
+const MASKED: [&str; 6] = [
+    "proc/acpi proc/scsi", // switch hardware off (CVE-2018-10892), remove disks
+    "proc/asound proc/interrupts", // what the host plays, when somebody types on it
+    "proc/kcore proc/keys", // all memory, everybody's keys
+    "proc/latency_stats proc/sched_debug proc/timer_list proc/timer_stats", // all processes
     "sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
-    "sys/firmware",                 // the firmware's variables
+    "sys/firmware",        // the firmware's variables
 ];
-
-/// docker's read-only paths: settings of the whole machine, and its emergency keys.
-const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
-
-const NONE: Option<&str> = None;
+const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
 
 /// The new root and all that belongs in it are made on a tmpfs that only husk sees. Then pivot_root
 /// and umount put the host out of reach, and only then does anything follow the paths of ROOTFS:
@@ -902,57 +791,62 @@ fn build_root(c: &Container) -> Result<File> {
     narrate(format_args!("5. root file system"));
     stat::umask(stat::Mode::from_bits_retain(0o022));
     // Else systemd's shared mounts would carry ours over to the host.
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
+    let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
     mount_root(c)?;
     mount_kernel_files(c.namespaces)?;
-    let hosts = write_etc(c)?;
-    let etc = ["/etc/hostname", "/etc/resolv.conf", "/etc/hosts"].map(|path| (&path[5..], path));
-    let own = [("dev", "/dev"), ("sys", "/sys")].into_iter().chain(etc);
-    let own = own.map(|(source, target)| (source.into(), target.into(), MsFlags::MS_REC));
+    let name = format!("{}\n", c.hostname);
+    let servers = name_servers(c.namespaces & CLONE_NEWNET == 0);
+    let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    for (file, text) in [("hostname", &*name), ("resolv.conf", &servers), ("hosts", hosts)] {
+        step!(fs::write(format!("etc/{file}"), text), "> etc/{file}")?;
+    }
+    let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
+    let own = ["/dev", "/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
+    let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
     let mut trees = vec![];
-    for (source, target, flags) in own.chain(c.volumes.iter().cloned()) {
-        trees.push((clone_tree(&source, flags)?, target, source.is_dir()));
+    for (source, target, flags) in own.iter().chain(&c.volumes) {
+        trees.push((clone_tree(source, *flags)?, target));
     }
     let proc = clone_tree("proc".as_ref(), MsFlags::MS_REC)?;
     step!(unistd::chdir("root"), "cd root")?;
     // Both roots in one place: so the old one needs no directory in the new one.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
-    step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
-    for (tree, target, is_dir) in trees {
-        place(&tree, &target, is_dir)?;
+    // On it now lies the host, and on that the tmpfs.
+    for _ in 0..2 {
+        step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
+    }
+    for (tree, target) in trees {
+        place(&tree, target)?;
     }
     step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
     // The last one: its links in /proc/self/fd would lead to what husk has open.
-    place(&proc, Path::new("/proc"), true)?;
+    place(&proc, Path::new("/proc"))?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
-        step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
+        step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
     }
     Ok(hosts)
 }
 
-/// A tmpfs over ROOTFS, and in it the new root: an overlay of what the container changes (upper)
-/// over ROOTFS. The tmpfs ends with the container's last process, whatever ended that.
+/// The tmpfs covers the host's "/", where "/.." leads to it, and "/" still to the host. In it is an
+/// overlay of what the container changes (upper) over ROOTFS, which is ".": so its name may hold
+/// commas and colons. The tmpfs ends with the container's last process, whatever ended that.
 fn mount_root(c: &Container) -> Result<()> {
-    let how = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let rootfs = attempt("open ROOTFS", fcntl::open(&c.rootfs, how, stat::Mode::empty()))?;
-    // By its number: ROOTFS may have commas and colons in its name.
-    let lower = format!("/proc/self/fd/{}", rootfs.as_raw_fd());
+    step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
     let size = memory_limit(c).unwrap_or("50%");
-    mount_line("tmpfs", &c.rootfs, "tmpfs", &format!("nodev,mode=755,size={size}"))?;
-    // If ROOTFS is "/", that is still what lies below the new mount; on top is "/..".
-    let top = if c.rootfs == Path::new("/") { Path::new("/..") } else { &c.rootfs };
-    step!(unistd::chdir(top), "cd {}", top.display())?;
-    for dir in ["upper", "work", "root", "empty"] {
-        step!(fs::create_dir(dir), "mkdir {dir}")?;
-    }
-    if c.writable {
-        return bind(lower, "root", MsFlags::MS_NODEV);
+    mount_line("tmpfs", "/", "tmpfs", &format!("nodev,mode=755,size={size}"))?;
+    for dir in ["upper", "work", "root", "empty", "etc"] {
+        step!(fs::create_dir(format!("/../{dir}")), "mkdir /../{dir}")?;
     }
     let user = if rootless() { ",userxattr" } else { "" };
-    let options = format!("nodev,lowerdir={lower},upperdir=upper,workdir=work{user}");
-    mount_line("overlay", Path::new("root"), "overlay", &options)
+    let overlay = format!("nodev,lowerdir=.,upperdir=/../upper,workdir=/../work{user}");
+    if c.writable {
+        bind(".", "/../root", MsFlags::MS_NODEV)?;
+    } else {
+        mount_line("overlay", "/../root", "overlay", &overlay)?;
+    }
+    step!(unistd::chdir("/.."), "cd -P /..")
 }
 
 /// /dev, /proc and /sys.
@@ -961,159 +855,123 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
     let read_only = device | MsFlags::MS_NODEV;
     for [source, target, fstype, options] in MOUNTS {
         step!(fs::create_dir_all(target), "mkdir -p {target}")?;
-        match fstype {
-            // A sysfs shows a network, and only who owns that may mount one.
-            "sysfs" if rootless() && namespaces & CLONE_NEWNET == 0 => {
-                bind("/sys", target, read_only | MsFlags::MS_REC)?
-            }
-            // Group 5, tty, is not among a user's ids.
-            "devpts" if rootless() => {
-                mount_line(source, target.as_ref(), fstype, &options.replace(",gid=5", ""))?
-            }
-            _ => mount_line(source, target.as_ref(), fstype, options)?,
+        // A sysfs shows a network, and only who owns that may mount one.
+        if fstype == "sysfs" && rootless() && namespaces & CLONE_NEWNET == 0 {
+            bind("/sys", target, read_only | MsFlags::MS_REC)?;
+            continue;
         }
+        // Group 5, tty, is not among a user's ids.
+        let absent = if rootless() { ",gid=5" } else { " " };
+        mount_line(source, target, fstype, &options.replace(absent, ""))?;
     }
-    for name in DEVICES {
+    for name in DEVICES.split(' ') {
         bind(format!("/dev/{name}"), format!("dev/{name}"), device)?;
     }
     if let Some(terminal) = terminal() {
         bind(terminal, "dev/console", device)?; // where ttyname(3) finds it
     }
-    for [to, link] in LINKS {
-        step!(std::os::unix::fs::symlink(to, link), "ln -s {to} {link}")?;
+    for (name, to) in LINKS.split(' ').filter_map(|link| link.split_once('=')) {
+        step!(symlink(to, format!("dev/{name}")), "ln -s {to} dev/{name}")?;
     }
-    for path in MASKED.map(Path::new).into_iter().filter(|path| path.exists()) {
-        bind(if path.is_dir() { "empty" } else { "dev/null" }, path, device)?;
+    let exists = |path: &&str| Path::new(path).exists();
+    for path in MASKED.iter().flat_map(|line| line.split(' ')).filter(exists) {
+        bind(if Path::new(path).is_dir() { "empty" } else { "dev/null" }, path, device)?;
     }
-    for path in READ_ONLY.map(Path::new).into_iter().filter(|path| path.exists()) {
-        bind(path, path, read_only)?;
-    }
-    Ok(())
+    READ_ONLY.split(' ').filter(exists).try_for_each(|path| bind(path, path, read_only))
 }
 
-/// A line of fstab(5): `mount -t fstype -o options source target`.
-fn mount_line(source: &str, target: &Path, fstype: &str, options: &str) -> Result<()> {
-    let (mut flags, mut data) = (MsFlags::empty(), vec![]);
-    for option in options.split(',') {
-        match option {
-            "ro" => flags |= MsFlags::MS_RDONLY,
-            "nosuid" => flags |= MsFlags::MS_NOSUID,
-            "nodev" => flags |= MsFlags::MS_NODEV,
-            "noexec" => flags |= MsFlags::MS_NOEXEC,
-            other => data.push(other),
-        }
-    }
-    let data = data.join(",");
+/// A line of fstab(5). MS_RDONLY is 1, MS_NOSUID 2, and so on; other words go to the file system.
+fn mount_line(source: &str, target: &str, fstype: &str, options: &str) -> Result<()> {
+    let flag = |word: &str| ["ro", "nosuid", "nodev", "noexec"].iter().position(|it| *it == word);
+    let flags = options.split(',').filter_map(flag).map(|bit| 1 << bit).sum();
+    let flags = MsFlags::from_bits_retain(flags);
+    let data = options.split(',').filter(|word| flag(word).is_none()).collect::<Vec<_>>().join(",");
     let call = || mount(Some(source), target, Some(fstype), flags, Some(data.as_str()));
-    step!(call(), "mount -t {fstype} -o {options} {source} {}", target.display())
+    step!(call(), "mount -t {fstype} -o {options} {source} {target}")
 }
 
 fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, flags: MsFlags) -> Result<()> {
-    let (source, target) = (source.as_ref(), target.as_ref());
-    place(&clone_tree(source, flags)?, target, source.is_dir())
+    place(&clone_tree(source.as_ref(), flags)?, target.as_ref())
 }
 
 /// A bind mount that is attached nowhere yet, open_tree(2), with its flags, mount_setattr(2).
 fn clone_tree(path: &Path, flags: MsFlags) -> Result<OwnedFd> {
     let all = if flags.contains(MsFlags::MS_REC) { AT_RECURSIVE as u32 } else { 0 };
-    let (name, how) = (c_string(path), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all);
-    // SAFETY: the path is a C string that outlives the call.
-    let open = || Errno::result(unsafe { syscall(SYS_open_tree, AT_FDCWD, name.as_ptr(), how) });
-    let fd = step!(open(), "mount --bind {} (detached)", path.display())?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    let tree = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
-    // The bits for ro, nosuid, nodev and noexec are those of mount(2).
-    let set =
-        mount_attr { attr_set: flags.bits() & 0xf, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let (how, size) = (AT_EMPTY_PATH as u32 | all, mem::size_of_val(&set));
-    let (fd, empty) = (tree.as_raw_fd(), c"".as_ptr());
-    // SAFETY: `set` is a mount_attr of that size, and outlives the call.
-    let result = Errno::result(unsafe { syscall(SYS_mount_setattr, fd, empty, how, &set, size) });
-    attempt(format_args!("mount -o remount,bind {}", path.display()), result)?;
-    Ok(tree)
+    let (name, empty) = (c_string(path), c"".as_ptr());
+    // struct mount_attr: what to set. The bits for ro, nosuid, nodev and noexec are mount(2)'s.
+    let attr = [flags.bits() & 0xf, 0, 0, 0];
+    let (how, size) = (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all, mem::size_of_val(&attr));
+    // SAFETY: names and `attr` outlive the calls, and nobody else has the new descriptor.
+    let clone = || unsafe {
+        let fd = Errno::result(syscall(SYS_open_tree, AT_FDCWD, name.as_ptr(), how))? as c_int;
+        let tree = OwnedFd::from_raw_fd(fd);
+        let how = AT_EMPTY_PATH as u32 | all;
+        Errno::result(syscall(SYS_mount_setattr, fd, empty, how, &attr, size)).map(|_| tree)
+    };
+    step!(clone(), "mount --bind {} (detached)", path.display())
 }
 
 /// Attaches it at its target, which is made if it is missing, move_mount(2).
-fn place(tree: &OwnedFd, target: &Path, is_dir: bool) -> Result<()> {
-    let (fd, name) = (tree.as_raw_fd(), c_string(target));
-    let (from, to) = (c"".as_ptr(), name.as_ptr());
-    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
+fn place(tree: &OwnedFd, target: &Path) -> Result<()> {
+    let (name, empty) = (c_string(target), c"".as_ptr());
+    let (fd, how) = (tree.as_raw_fd(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
     let move_mount = || {
-        make_target(target, is_dir)?;
-        // SAFETY: both paths are C strings that outlive the call.
-        Errno::result(unsafe { syscall(SYS_move_mount, fd, from, AT_FDCWD, to, flags) })?;
-        Ok::<_, io::Error>(())
+        make_target(target, stat::fstat(tree)?.st_mode & S_IFMT == S_IFDIR)?;
+        // SAFETY: both names are C strings that outlive the call.
+        let call = unsafe { syscall(SYS_move_mount, fd, empty, AT_FDCWD, name.as_ptr(), how) };
+        Ok::<_, io::Error>(Errno::result(call)?)
     };
-    step!(move_mount(), "mount --move (it) {}", target.display())
+    step!(move_mount(), "mount --move (it) {}", target.display()).map(|_| ())
 }
 
 /// As `mkdir -p` or `touch`; also where a symlink points to what is missing.
 fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
-    let is_missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
     let parent = path.parent().unwrap_or(path);
-    match (fs::metadata(path), fs::read_link(path)) {
-        (Err(e), Ok(link)) if is_missing(&e) => make_target(&parent.join(link), is_dir),
-        (Err(e), _) if is_missing(&e) && is_dir => fs::create_dir_all(path),
-        (Err(e), _) if is_missing(&e) => {
+    match (path.try_exists()?, fs::read_link(path)) {
+        (true, _) => Ok(()),
+        (false, Ok(link)) => make_target(&parent.join(link), is_dir),
+        (false, _) if is_dir => fs::create_dir_all(path),
+        (false, _) => {
             fs::create_dir_all(parent)?;
             File::options().append(true).create(true).open(path).map(drop)
         }
-        (found, _) => found.map(drop),
     }
-}
-
-/// The files of /etc that are a container's own. Into the last goes its address, once it has one.
-fn write_etc(c: &Container) -> Result<File> {
-    let write = |name: &str, text: &str| {
-        let call = || {
-            File::create_new(name)
-                .and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file))
-        };
-        step!(call(), "write {name}")
-    };
-    write("hostname", &format!("{}\n", c.hostname))?;
-    write("resolv.conf", &name_servers(c.namespaces & CLONE_NEWNET == 0))?;
-    write("hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 }
 
 /// The host's resolv.conf(5). A server on the host's loopback, such as systemd-resolved, can't be
 /// reached from another network; those that systemd-resolved asks can.
 fn name_servers(is_shared: bool) -> String {
-    let is_reachable = |line: &&str| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        ["nameserver", ip, ..] => is_shared || !(ip.starts_with("127.") || ip == "::1"),
-        _ => true,
+    let is_reachable = |line: &&str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word == "nameserver");
+        is_shared || !words.next().is_some_and(|ip| ip.starts_with("127.") || ip == "::1")
     };
-    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-    let mut texts = files.into_iter().map(|file| {
+    let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(|file| {
         let text = read(file).unwrap_or_default();
         text.lines().filter(is_reachable).map(|line| format!("{line}\n")).collect::<String>()
     });
-    texts.find(|text| text.contains("nameserver")).unwrap_or_default()
+    texts.into_iter().find(|text| text.contains("nameserver")).unwrap_or_default()
 }
 
 // ---- 6. network, the container's side -----------------------------------------------------------
 
-fn network_inside(c: &Container, number: u32, mut hosts: File) -> Result<()> {
+fn network_inside(c: &Container, address: u32, mut hosts: File) -> Result<()> {
     narrate(format_args!("6. network, the container's side"));
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
     }
-    let netlink = Netlink::open()?;
-    netlink.set_up("lo", 1)?; // always number 1; and the kernel gives it 127.0.0.1
+    // The kernel gives it 127.0.0.1.
+    step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
     if !c.bridge {
         return Ok(());
     }
-    let (eth0, _) = netlink.find("eth0")?;
-    let address = ip_of(number);
-    netlink.add_address("eth0", eth0, address)?;
-    netlink.set_up("eth0", eth0)?;
+    let ip = Ipv4Addr::from_bits(address);
+    set_address_and_up("eth0", ip)?;
     // struct rtmsg: family, lengths and service (to anywhere), table, protocol, scope, type, flags.
     let (family, table) = (AF_INET as u8, RT_TABLE_MAIN);
     let fixed = [family, 0, 0, 0, table, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
     let route = [&fixed[..], &attribute(RTA_GATEWAY, &GATEWAY.octets())].concat();
-    step!(netlink.create(RTM_NEWROUTE, &route), "ip route add default via {GATEWAY}")?;
-    let line = format!("{address}\t{}\n", c.hostname);
-    step!(hosts.write_all(line.as_bytes()), "echo {address} {} >> /etc/hosts", c.hostname)
+    step!(netlink(RTM_NEWROUTE, &route), "ip route add default via {GATEWAY}")?;
+    step!(writeln!(hosts, "{ip}\t{}", c.hostname), "echo {ip} {} >> /etc/hosts", c.hostname)
 }
 
 // ---- 7. lock-down -------------------------------------------------------------------------------
@@ -1129,20 +987,17 @@ const CAPABILITIES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KIL
 /// of a disk is a door to the host.
 const KEPT: &str = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE \
     NET_RAW SYS_CHROOT AUDIT_WRITE SETFCAP";
-
 const ALL: u64 = 1 << 63; // no capability has this number
 
 fn capability(text: &str) -> Option<u64> {
     let text = text.to_ascii_uppercase();
     let name = text.strip_prefix("CAP_").unwrap_or(&text);
-    match CAPABILITIES.split(' ').position(|known| known == name) {
-        Some(number) => Some(1 << number),
-        None => (name == "ALL").then_some(ALL),
-    }
+    let number = CAPABILITIES.split(' ').position(|known| known == name);
+    number.map(|number| 1 << number).or((name == "ALL").then_some(ALL))
 }
 
-/// System calls that answer EPERM, and the capability with which they don't. Each was a way out of a
-/// container, or changes what all containers share.
+/// System calls that answer EPERM, and the capability with which they don't. Each was a way out, or
+/// changes what all containers share.
 const DENIED: &[(&str, &[c_long])] = &[
     // Mounts and namespaces: as root of a new user namespace a tenant reaches kernel code that was
     // written for the real root (CVE-2022-0185, CVE-2023-0386).
@@ -1161,10 +1016,8 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("SYS_TTY_CONFIG", &[SYS_vhangup]),            // the caller's terminal
     ("SYS_PACCT", &[SYS_acct]),                    // a log of everybody's processes
     ("SYS_PTRACE", &[SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp]),
-    (
-        "SYS_NICE",
-        &[SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_move_pages, SYS_migrate_pages],
-    ),
+    ("SYS_NICE", &[SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy]), // takes others' memory
+    ("SYS_NICE", &[SYS_move_pages, SYS_migrate_pages]),
     ("", &[SYS_keyctl, SYS_add_key, SYS_request_key]), // no namespace for keys (CVE-2016-0728)
     ("", &[SYS_userfaultfd]), // stops the kernel at will: a help for most exploits of races
     // A second way into the kernel, past this filter (CVE-2022-29582 and many more).
@@ -1183,50 +1036,69 @@ const DENIED_ARGUMENTS: [(c_long, u32, u32, u32); 4] = [
     (SYS_socket, 0, BPF_JEQ, AF_VSOCK as u32), // past the network namespace, to the hypervisor
 ];
 
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
+const AUDIT_ARCH: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+const ALLOW: sock_filter = bpf(BPF_RET, SECCOMP_RET_ALLOW, 0, 0);
+const REFUSE: sock_filter = bpf(BPF_RET, SECCOMP_RET_ERRNO | EPERM as u32, 0, 0);
+const UNKNOWN: sock_filter = bpf(BPF_RET, SECCOMP_RET_ERRNO | ENOSYS as u32, 0, 0);
+
+/// An instruction. A jump compares what was loaded with `k`, and skips `yes` lines or `no` lines.
+const fn bpf(code: u32, k: u32, yes: usize, no: usize) -> sock_filter {
+    sock_filter { code: code as u16, jt: yes as u8, jf: no as u8, k }
+}
 
 /// A program for the kernel's BPF machine, seccomp(2). It sees a seccomp_data: the call's number at
 /// 0, the ABI at 4, and from 16 the arguments, of which only the low halves count here.
 fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
-    let line = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
-    let load = |offset| line(BPF_LD | BPF_W | BPF_ABS, 0, 0, offset);
-    let skip_unless = |how, value, skip| line(BPF_JMP | how | BPF_K, 0, skip, value);
-    let answer = |what| line(BPF_RET | BPF_K, 0, 0, what);
-    let refuse = answer(SECCOMP_RET_ERRNO | EPERM as u32);
-    let unknown = answer(SECCOMP_RET_ERRNO | ENOSYS as u32);
-    let holds = |name: &str| capability(name).is_some_and(|bit| capabilities & bit != 0);
+    let load = |offset| bpf(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
+    let equal = |k, yes, no| bpf(BPF_JMP | BPF_JEQ, k, yes, no);
+    let lacks = |name: &str| capability(name).is_none_or(|bit| capabilities & bit == 0);
     // Another ABI numbers its calls differently (int 0x80).
-    let mut filter =
-        vec![load(4), line(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, AUDIT_ARCH), refuse, load(0)];
+    let mut filter = vec![load(4), equal(AUDIT_ARCH, 1, 0), REFUSE, load(0)];
     // Above the last call that this file knows are only newer ones, and x32's.
-    filter.extend([skip_unless(BPF_JGT, SYS_mseal as u32, 1), unknown]);
-    for (_, calls) in DENIED.iter().filter(|(name, _)| !holds(name)) {
-        calls
-            .iter()
-            .for_each(|call| filter.extend([skip_unless(BPF_JEQ, *call as u32, 1), refuse]));
-    }
-    if !holds("SYS_ADMIN") {
-        // Its flags are in memory, out of the filter's sight. libc falls back to clone.
-        filter.extend([skip_unless(BPF_JEQ, SYS_clone3 as u32, 1), unknown]);
-    }
+    filter.extend([bpf(BPF_JMP | BPF_JGT, SYS_mseal as u32, 0, 1), UNKNOWN]);
     for (call, argument, how, value) in DENIED_ARGUMENTS {
-        if call != SYS_clone || !holds("SYS_ADMIN") {
-            filter.extend([skip_unless(BPF_JEQ, call as u32, 4), load(16 + 8 * argument)]);
-            filter.extend([skip_unless(how, value, 1), refuse, load(0)]);
+        if call != SYS_clone || lacks("SYS_ADMIN") {
+            filter.extend([equal(call as u32, 0, 4), load(16 + 8 * argument)]);
+            filter.extend([bpf(BPF_JMP | how, value, 0, 1), REFUSE, load(0)]);
         }
     }
-    filter.push(answer(SECCOMP_RET_ALLOW));
+    let denied = DENIED.iter().filter(|(name, _)| lacks(name)).flat_map(|(_, calls)| *calls);
+    let mut denied: Vec<_> = denied.map(|call| (*call as u32, REFUSE)).collect();
+    if lacks("SYS_ADMIN") {
+        // Its flags are in memory, out of the filter's sight. libc falls back to clone.
+        denied.push((SYS_clone3 as u32, UNKNOWN));
+    }
+    denied.sort_by_key(|(call, _)| *call);
+    filter.extend(search(&denied));
     filter
+}
+
+/// A binary search: a kernel that loads a filter tries it with each call. (A jump's reach, 255, is
+/// enough for a table of twice this size.)
+fn search(denied: &[(u32, sock_filter)]) -> Vec<sock_filter> {
+    if let [(call, answer)] = denied {
+        return vec![bpf(BPF_JMP | BPF_JEQ, *call, 0, 1), *answer, ALLOW];
+    }
+    let (low, high) = denied.split_at(denied.len() / 2);
+    let (first, low, high) = (high[0].0, search(low), search(high));
+    [vec![bpf(BPF_JMP | BPF_JGE, first, low.len(), 0)], low, high].concat()
 }
 
 /// Now the process becomes as weak as its command may be. The order is not free: each line needs a
 /// power that a later one takes away.
-fn lock_down(c: &Container, parent: &OwnedFd) -> Result<()> {
+fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
     narrate(format_args!("7. lock-down"));
-    let kept = drop_capabilities(c.capabilities)?;
+    // The bounding set: what no program can get back. What husk does not hold, it can't give.
+    let mut kept = 0;
+    for number in 0..63 {
+        let is_kept = c.capabilities >> number & 1 == 1;
+        let action = if is_kept { PR_CAPBSET_READ } else { PR_CAPBSET_DROP };
+        // SAFETY: prctl(2) takes numbers here, and changes nothing in memory.
+        match Errno::result(unsafe { libc::prctl(action, number, 0, 0, 0) }) {
+            Err(Errno::EINVAL) => break, // past the last that this kernel knows
+            held => kept |= (attempt("setpriv --bounding-set", held)? as u64) << number,
+        }
+    }
     let (uid, gid) = (Uid::from_raw(c.user.0), Gid::from_raw(c.user.1));
     if !rootless() {
         step!(unistd::setgroups(&[]), "setpriv --clear-groups")?;
@@ -1234,51 +1106,25 @@ fn lock_down(c: &Container, parent: &OwnedFd) -> Result<()> {
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;
     step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid {uid}")?;
     let effective = if uid.is_root() { kept } else { 0 };
-    step!(set_capabilities(effective), "capset 0x{effective:x}")?;
+    let (low, high) = (effective as u32, (effective >> 32) as u32);
+    // Version 3, this thread; then effective, permitted and inheritable (with it ambient: empty).
+    let (header, sets) = ([0x2008_0522_u32, 0], [low, low, 0, high, high, 0]);
+    // SAFETY: both arrays are laid out as capset(2) says for version 3, and outlive the call.
+    let capset = || Errno::result(unsafe { syscall(SYS_capset, &header, &sets) });
+    step!(capset(), "capset 0x{effective:x}")?;
     step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     if !c.detach {
         // Every change of ids or capabilities clears this one. A parent that died before it has
         // closed its end of the socket.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
-        if socket::recv(parent.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) != Err(Errno::EAGAIN)
-        {
-            return Err(error("the parent is gone"));
-        }
+        let word = socket::recv(parent.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
+        word.err().filter(|e| *e == Errno::EAGAIN).ok_or_else(|| error("the parent is gone"))?;
     }
     let filter = seccomp_filter(kept);
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions of the filter, which outlives the call.
-    let load =
-        || Errno::result(unsafe { syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) });
-    step!(load(), "seccomp: {} instructions", filter.len()).map(drop)
-}
-
-/// The bounding set: what no program can get back. What husk does not hold, it can't give.
-fn drop_capabilities(wanted: u64) -> Result<u64> {
-    let mut kept = 0;
-    for number in 0..63 {
-        // SAFETY: prctl(2) takes a number here, and changes nothing in memory.
-        match unsafe { libc::prctl(PR_CAPBSET_READ, number, 0, 0, 0) } {
-            1 if wanted >> number & 1 == 1 => kept |= 1 << number,
-            1 => {
-                // SAFETY: as above.
-                let dropped =
-                    Errno::result(unsafe { libc::prctl(PR_CAPBSET_DROP, number, 0, 0, 0) });
-                attempt("setpriv --bounding-set", dropped)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(kept)
-}
-
-/// capset(2): permitted and effective are `set`; inheritable, and with it ambient, is empty.
-fn set_capabilities(set: u64) -> Result<(), Errno> {
-    let (low, high) = (set as u32, (set >> 32) as u32);
-    let header = [0x2008_0522_u32, 0]; // version 3, and this thread
-    let data = [low, low, 0, high, high, 0];
-    // SAFETY: both arrays are laid out as version 3 says, and outlive the call.
-    Errno::result(unsafe { syscall(SYS_capset, &header, &data) }).map(drop)
+    let seccomp = || unsafe { syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) };
+    step!(Errno::result(seccomp()), "seccomp: {} instructions", filter.len()).map(|_| ())
 }
 
 // ---- 8. exec, wait, exit status, clean-up -------------------------------------------------------
@@ -1291,11 +1137,10 @@ fn execute(c: &Container) -> Result<Infallible> {
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
     step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
     if c.detach {
-        let null = attempt("/dev/null", File::open("/dev/null"))?;
         let detach = || {
-            unistd::dup2_stdin(null)?;
+            unistd::dup2_stdin(File::open("/dev/null")?)?;
             unistd::dup2_stdout(io::stderr())?;
-            unistd::setsid()
+            Ok::<_, io::Error>(unistd::setsid()?)
         };
         step!(detach(), "setsid ... </dev/null >&2")?;
     }
@@ -1311,12 +1156,10 @@ fn execute(c: &Container) -> Result<Infallible> {
     for dir in dirs.split(|byte| *byte == b':').filter(|_| !name.is_empty()) {
         let file = Path::new(OsStr::from_bytes(dir)).join(OsStr::from_bytes(name));
         let Err(errno) = unistd::execve(&c_string(&file), &c.command, &c.env);
-        match errno {
-            Errno::ENOENT if file.exists() => {
-                failure = Error(126, format!("{shown}: its interpreter is missing"))
-            }
-            Errno::ENOENT | Errno::ENOTDIR => {}
-            _ => failure = Error(126, format!("{shown}: {errno}")),
+        if errno == Errno::ENOENT && file.exists() {
+            failure = Error(126, format!("{shown}: its interpreter is missing"));
+        } else if errno != Errno::ENOENT && errno != Errno::ENOTDIR {
+            failure = Error(126, format!("{shown}: {errno}"));
         }
     }
     Err(failure)
@@ -1332,9 +1175,9 @@ fn handled_signals() -> SigSet {
 }
 
 /// Waits for the child, and passes signals on to it. As in a shell, 128+N is an end by signal N.
-fn wait(pid: Pid, terminal: Option<&Termios>) -> Result<u8> {
+fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
     let signals = attempt("signalfd", SignalFd::new(&handled_signals()))?;
-    while let Some(info) = attempt("signalfd", signals.read_signal())? {
+    while let Some(info) = attempt("read signalfd", signals.read_signal())? {
         let number = info.ssi_signo as c_int;
         // What the terminal sends (SI_KERNEL) it sends to the container itself.
         if FORWARDED.contains(&number) && info.ssi_code != SI_KERNEL {
@@ -1342,13 +1185,12 @@ fn wait(pid: Pid, terminal: Option<&Termios>) -> Result<u8> {
         }
         let mut status = 0;
         // SAFETY: waitpid writes one integer. (nix's knows no real-time signals.)
-        if unsafe { libc::waitpid(pid.as_raw(), &mut status, WNOHANG | WUNTRACED) } <= 0 {
-            continue;
-        } else if WIFEXITED(status) {
-            return Ok(WEXITSTATUS(status) as u8);
-        } else if WIFSIGNALED(status) {
-            return Ok(128 + WTERMSIG(status) as u8);
-        } else if let Some(saved) = terminal {
+        let changed = unsafe { libc::waitpid(pid.as_raw(), &mut status, WNOHANG | WUNTRACED) };
+        let status = ExitStatus::from_raw(status);
+        let code = status.code().or(status.signal().map(|number| 128 + number));
+        if let (1.., Some(code)) = (changed, code) {
+            return Ok(code as u8);
+        } else if let (1.., Some(saved)) = (changed, terminal) {
             // ^Z has stopped the job: husk stops too, and both go on after fg.
             take_back_terminal(saved);
             let _ = signal::raise(Signal::SIGSTOP);
@@ -1376,9 +1218,9 @@ fn take_back_terminal(saved: &Termios) {
 }
 
 /// The caller's terminal, if one of 0, 1 and 2 is one.
-fn terminal() -> Option<String> {
-    let are = [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
-    are.iter().position(|is| *is).map(|fd| format!("/proc/self/fd/{fd}"))
+fn terminal() -> Option<PathBuf> {
+    let names = [ttyname(io::stdin()), ttyname(io::stdout()), ttyname(io::stderr())];
+    names.into_iter().flatten().next()
 }
 
 /// All else that a container was is gone with its last process: what is left is its cgroup.
@@ -1394,41 +1236,24 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, outcome: Result<u8>) -> Resul
 
 // ---- 9. coming back: exec, ps, stop -------------------------------------------------------------
 
-/// A container's PID 1, and a line of /proc/PID/status by its name. PID 1 is one level of namespaces
-/// below us; deeper ones are of the container's making. The pidfd comes first: while it is alive,
-/// the number has not gone to another process, and all that was read is its own.
-struct First {
-    pid: Pid,
-    pidfd: OwnedFd,
-    status: String,
-}
-
-impl First {
-    fn of(dir: &Path) -> Option<First> {
-        let depth = field(&read("/proc/self/status").ok()?, "NSpid").len() + 1;
-        let here = format!("/husk/{}", dir.file_name()?.to_str()?);
-        read(dir.join("cgroup.procs")).ok()?.lines().find_map(|line| {
-            let pid: i32 = line.parse().ok()?;
-            // SAFETY: integers only.
-            let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
-            // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
-            let status = read(format!("/proc/{pid}/status")).ok()?;
-            let cgroup = read(format!("/proc/{pid}/cgroup")).ok()?;
-            let ids = field(&status, "NSpid");
-            let is_first = ids.len() == depth && ids.last() == Some(&"1");
-            let is_here =
-                cgroup.lines().any(|line| line.starts_with("0::") && line.ends_with(&here));
-            let first = First { pid: Pid::from_raw(pid), pidfd, status };
-            (is_first && is_here && first.signal(0).is_ok()).then_some(first)
-        })
-    }
-
-    fn signal(&self, number: c_int) -> Result<(), Errno> {
-        let (fd, info) = (self.pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
-        // SAFETY: without a siginfo the kernel fills in what kill(2) would, pidfd_send_signal(2).
-        Errno::result(unsafe { syscall(SYS_pidfd_send_signal, fd, number, info, 0) }).map(drop)
-    }
+/// A container's PID 1: its number, its pidfd, and its /proc/PID/status. It is one level of
+/// namespaces below us; deeper ones are of the container's making. The pidfd comes first: if the
+/// number goes to another process after that, the pidfd is of no use any more.
+fn first_process(dir: &Path) -> Option<(i32, OwnedFd, String)> {
+    let depth = field(&read("/proc/self/status").ok()?, "NSpid").len() + 1;
+    let pids = || read(dir.join("cgroup.procs")).unwrap_or_default();
+    pids().lines().find_map(|line| {
+        let pid: i32 = line.parse().ok()?;
+        // SAFETY: integers only.
+        let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+        let status = read(format!("/proc/{pid}/status")).ok()?;
+        let ids = field(&status, "NSpid");
+        let is_first = ids.len() == depth && ids.ends_with(&["1"]);
+        let is_here = is_first && pids().lines().any(|here| here == line);
+        is_here.then_some((pid, pidfd, status))
+    })
 }
 
 /// The words of a line of /proc/PID/status, proc_pid_status(5).
@@ -1438,66 +1263,49 @@ fn field<'a>(status: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 /// The container of that name, or the only one whose name begins like that.
-fn find_container(husk: &Path, wanted: &OsStr) -> Result<PathBuf> {
-    let name = |dir: &PathBuf| dir.file_name().unwrap_or_default().to_owned();
-    let mut found = children(husk);
-    found.retain(|dir| name(dir).as_bytes().starts_with(wanted.as_bytes()));
+fn find_container(wanted: &CString) -> Result<PathBuf> {
+    let wanted = wanted.to_string_lossy();
+    let name = |dir: &PathBuf| dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = sweep(&husk_cgroup()?);
+    found.retain(|dir| !wanted.is_empty() && name(dir).starts_with(&*wanted));
     found.sort(); // a whole name comes before those that begin with it
     match &found[..] {
-        [] => Err(error(format!("{}: no such container", wanted.display()))),
+        [] => Err(error(format!("{wanted}: no such container"))),
         [first, rest @ ..] if rest.is_empty() || name(first) == wanted => Ok(first.clone()),
-        _ => Err(error(format!("{}: several containers begin like that", wanted.display()))),
+        _ => Err(error(format!("{wanted}: several containers begin like that"))),
     }
 }
 
 /// `husk exec`: the same steps, but the namespaces are there already, setns(2).
-fn exec_command(mut words: Words) -> Result<u8> {
-    let mut c = Container { workdir: "/".into(), ..Container::default() };
-    let (mut given_user, mut given_env) = (None, vec![]);
-    for (option, value, expected) in options(&mut words, HELP)? {
-        let good = match option {
-            "--help" => return print(HELP),
-            "--env" => set_env(&mut given_env, &value),
-            "--workdir" => set(&mut c.workdir, absolute(&value)),
-            "--user" => set(&mut given_user, user(value.to_str().unwrap_or_default()).map(Some)),
-            "--interactive" | "--tty" => Some(()),
-            _ => return Err(error(format!("{option} goes with run, not with exec"))),
-        };
-        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
+fn exec_command(mut c: Container) -> Result<u8> {
+    if c.command.len() < 2 {
+        return Err(error("exec: expected a CONTAINER and a COMMAND"));
     }
-    let wanted = words.pop_front().filter(|_| !words.is_empty());
-    let wanted = wanted.ok_or_else(|| error("exec: expected a CONTAINER and a COMMAND"))?;
-    c.command = words.into_iter().map(c_string).collect();
     shield()?;
-    let husk = husk_cgroup()?;
-    sweep(&husk);
-    let dir = find_container(&husk, &wanted)?;
-    let gone = || error(format!("{}: not running", wanted.display()));
-    let first = First::of(&dir).ok_or_else(gone)?;
-    let own = |key, nth: usize| field(&first.status, key).get(nth)?.parse().ok();
-    c.user = given_user.or_else(|| own("Uid", 1).zip(own("Gid", 1))).ok_or_else(gone)?;
-    let bounding = field(&first.status, "CapBnd").concat();
-    c.capabilities = u64::from_str_radix(&bounding, 16).map_err(|_| gone())?;
-    let variables = fs::read(format!("/proc/{}/environ", first.pid)).map_err(|_| gone())?;
-    let variables = variables.split(|byte| *byte == 0);
-    for pair in variables.chain(given_env.iter().map(|pair| pair.as_bytes())) {
-        set_env(&mut c.env, OsStr::from_bytes(pair));
+    let dir = find_container(&c.command.remove(0))?;
+    let gone = || error(format!("{}: not running", dir.display()));
+    let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
+    let lock = File::open(&dir).map_err(|_| gone())?;
+    c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
+    if c.user.0 == u32::MAX {
+        let id = |key| field(&status, key).get(1)?.parse().ok();
+        c.user = if rootless() { (0, 0) } else { id("Uid").zip(id("Gid")).ok_or_else(gone)? };
     }
-    let cgroup = Cgroup { lock: File::open(&dir).map_err(|_| gone())?, dir };
-    // setns(2) into a namespace where husk is already may be refused.
-    let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
-    let differs =
-        |(name, _): &(&str, c_int)| link("self", name) != link(&first.pid.to_string(), name);
-    let others = NAMESPACE_NAMES.into_iter().filter(differs).map(|(_, flag)| flag).sum();
+    add_env(&mut c, &fs::read(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
+    // These two may be husk's own too, and setns(2) refuses those.
+    let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES | CLONE_NEWUSER);
+    for (name, flag) in [("user", CloneFlags::CLONE_NEWUSER), ("net", CloneFlags::CLONE_NEWNET)] {
+        let [own, its] = ["self", &pid.to_string()]
+            .map(|pid| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok());
+        namespaces.set(flag, own != its);
+    }
     // Until it is the command, nobody in there may trace husk, or look into its /proc/PID
     // (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
-    let others = CloneFlags::from_bits_retain(others);
-    step!(setns(&first.pidfd, others), "nsenter --target {} {others:?}", first.pid)?;
-    let child = spawn(0, Some(&cgroup), |parent| {
+    step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
+    let child = spawn(0, Some(&Cgroup { dir, lock }), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
-        step!(setns(&first.pidfd, namespace), "nsenter --target {} --cgroup", first.pid)?;
-        step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
+        step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c)
@@ -1505,92 +1313,65 @@ fn exec_command(mut words: Words) -> Result<u8> {
     supervise(&child, false, || Ok(0))
 }
 
-const NAMESPACE_NAMES: [(&str, c_int); 6] = [
-    ("user", CLONE_NEWUSER),
-    ("mnt", CLONE_NEWNS),
-    ("pid", CLONE_NEWPID),
-    ("uts", CLONE_NEWUTS),
-    ("ipc", CLONE_NEWIPC),
-    ("net", CLONE_NEWNET),
-];
-
 /// `husk ps`: the youngest first.
-fn ps_command(words: Words) -> Result<u8> {
-    if !words.is_empty() {
+fn ps_command(c: Container) -> Result<u8> {
+    if !c.command.is_empty() {
         return Err(error("ps takes no arguments"));
     }
-    let husk = husk_cgroup()?;
-    sweep(&husk);
-    let mut rows: Vec<(u64, [String; 6])> =
-        children(&husk).iter().filter_map(|dir| row(dir)).collect();
+    let titles = "PID      ADDRESS        MEMORY     AGE   COMMAND";
+    let mut rows: Vec<_> = sweep(&husk_cgroup()?).iter().filter_map(|dir| row(dir)).collect();
+    rows.push((u64::MAX, "CONTAINER".into(), titles.into()));
     rows.sort();
-    let titles = ["CONTAINER", "PID", "ADDRESS", "MEMORY", "AGE", "COMMAND"].map(String::from);
-    rows.insert(0, (0, titles));
-    let width = |column: usize| rows.iter().map(|(_, row)| row[column].len()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(width);
-    let mut text = String::new();
-    for (_, row) in &rows {
-        for (cell, width) in row.iter().zip(widths) {
-            text += &format!("{cell:width$}   ");
-        }
-        text += &format!("{}\n", row[5]);
-    }
-    print(&text)
+    let width = rows.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
+    let line = |(_, name, rest)| format!("{name:width$}  {rest}\n");
+    print(&rows.into_iter().rev().map(line).collect::<String>())
 }
 
-/// A line of `husk ps`, and the age in seconds by which to sort it.
-fn row(dir: &Path) -> Option<(u64, [String; 6])> {
-    let pid = First::of(dir)?.pid;
+/// When it started, its name, and the rest of its line in `husk ps`.
+fn row(dir: &Path) -> Option<(u64, String, String)> {
+    let (pid, ..) = first_process(dir)?;
     let file = |name| read(format!("/proc/{pid}/{name}")).ok();
     // proc_pid_stat(5): field 22 is the start, in ticks since boot. Field 2, in parentheses, is a
     // name and may hold anything.
-    let start: f64 = file("stat")?.rsplit_once(')')?.1.split(' ').nth(20)?.parse().ok()?;
-    let uptime: f64 = read("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
-    let age = (uptime - start / 100.0) as u64;
+    let start: u64 = file("stat")?.rsplit_once(')')?.1.split(' ').nth(20)?.parse().ok()?;
+    let uptime: u64 = read("/proc/uptime").ok()?.split('.').next()?.parse().ok()?;
+    let age = uptime.saturating_sub(start / 100);
     let units = [(86400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
-    let (seconds, unit) =
-        units.into_iter().find(|(seconds, _)| age >= 2 * seconds).unwrap_or((1, 's'));
+    let (unit, letter) = units.into_iter().find(|(unit, _)| age >= 2 * unit).unwrap_or((1, 's'));
+    let age = format!("{}{letter}", age / unit);
     let memory = read(dir.join("memory.current")).ok().and_then(|bytes| bytes.trim().parse().ok());
     let memory = memory.map_or("-".into(), |bytes: f64| format!("{:.1}M", bytes / 1048576.0));
     // Each of the namespace's own addresses stands before "/32 host LOCAL".
     let routes = file("net/fib_trie")?;
-    let mut addresses =
-        routes.split("/32 host LOCAL").filter_map(|text| text.split_whitespace().last());
-    let address =
-        addresses.find(|ip| ip.starts_with("10.77.") && *ip != "10.77.0.1").unwrap_or("-");
-    let command = one_line(file("cmdline")?.replace('\0', " ").trim_end());
-    let name = dir.file_name()?.to_string_lossy().into();
-    let age_text = format!("{}{unit}", age / seconds);
-    Some((age, [name, pid.to_string(), address.into(), memory, age_text, command]))
+    let mut ips = routes.split("/32 host LOCAL").filter_map(|text| text.split_whitespace().last());
+    let ip = ips.find(|ip| ip.starts_with("10.77.") && *ip != "10.77.0.1").unwrap_or("-");
+    let command = file("cmdline")?.replace('\0', " ").replace(char::is_control, "?");
+    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
+    Some((start, dir.file_name()?.to_string_lossy().into(), rest))
 }
 
 /// `husk stop`: SIGTERM to all of them; then wait for each, and kill what is left.
-fn stop_command(mut words: Words) -> Result<u8> {
-    let mut seconds = 10;
-    for (option, value, expected) in options(&mut words, "-t --time SECONDS")? {
-        let good = set(&mut seconds, value.to_str().and_then(|text| text.parse().ok()));
-        good.ok_or_else(|| error(format!("{option} {}: expected {expected}", value.display())))?;
-    }
-    if words.is_empty() {
+fn stop_command(c: Container) -> Result<u8> {
+    if c.command.is_empty() {
         return Err(error("stop: expected a CONTAINER"));
     }
-    let husk = husk_cgroup()?;
-    sweep(&husk);
     let (mut dirs, mut missing) = (vec![], vec![]);
-    for name in &words {
-        match find_container(&husk, name) {
-            Ok(dir) => dirs.push(dir),
+    for name in &c.command {
+        match find_container(name) {
+            Ok(dir) => {
+                if let Some((_, pidfd, _)) = first_process(&dir) {
+                    let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
+                    // SAFETY: without a siginfo the kernel fills in what kill(2) would.
+                    unsafe { syscall(SYS_pidfd_send_signal, fd, SIGTERM, info, 0) };
+                }
+                dirs.push(dir);
+            }
             Err(Error(_, why)) => missing.push(why),
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    for first in dirs.iter().filter_map(|dir| First::of(dir)) {
-        let _ = first.signal(SIGTERM);
-    }
+    let deadline = Instant::now() + Duration::from_secs(c.time.into());
     for dir in dirs {
-        while is_populated(&dir) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until_empty(&dir, deadline);
         remove_cgroup(&dir);
     }
     if missing.is_empty() { Ok(0) } else { Err(error(missing.join("; "))) }
