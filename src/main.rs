@@ -4,7 +4,7 @@
 
 use libc::*;
 use nix::errno::Errno;
-use nix::fcntl::{self, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
+use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,6 +22,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::{net::UnixStream, prelude::*};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, exit};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{cell::Cell, convert::Infallible, env, fmt, fmt::Display, hash::BuildHasher, thread};
 use std::{hash::RandomState, mem, net::Ipv4Addr, num::NonZero, os::fd::OwnedFd, ptr};
@@ -133,9 +134,12 @@ fn user_namespaces() -> &'static str {
     set.map_or("", |(_, _, hint)| hint)
 }
 
-/// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes.
+/// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes, and what a
+/// container says of itself has no end: 16 MiB are enough.
 fn read(path: impl AsRef<Path>) -> Result<String> {
-    let bytes = attempt(format_args!("cat {}", path.as_ref().display()), fs::read(&path))?;
+    let mut bytes = vec![];
+    let read = File::open(&path).and_then(|file| file.take(1 << 24).read_to_end(&mut bytes));
+    attempt(format_args!("cat {}", path.as_ref().display()), read)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -148,9 +152,14 @@ fn echo(value: &str, path: impl AsRef<Path>) -> Result<()> {
 /// Is this process in a user namespace, or must its container be? Only the first namespace maps
 /// all ids in one line, user_namespaces(7).
 fn rootless() -> bool {
+    *ROOTLESS
+}
+
+// Found out once, at the start: later /proc may be what ROOTFS says it is.
+static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !unistd::geteuid().is_root() || !map.trim_end().ends_with(" 4294967295")
-}
+});
 
 /// The standard library's one source of randomness: the keys of its hash maps.
 fn random() -> u32 {
@@ -377,11 +386,7 @@ fn run_command(mut c: Container) -> Result<u8> {
     let term = term.unwrap_or_default();
     let env = format!("{path}\0HOME={home}\0HOSTNAME={}{term}", c.hostname);
     add_env(&mut c, env.as_bytes());
-    // A husk without shared libraries runs no code of ROOTFS's, whatever becomes its command; and
-    // in a new container nobody else is there to look.
-    if !cfg!(target_feature = "crt-static") {
-        shield()?;
-    }
+    shield()?;
     run(&c)
 }
 
@@ -392,7 +397,7 @@ fn shield() -> Result<()> {
     let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
     let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
     if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
-        return Ok(());
+        return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk")); // exec has made it a number
     }
     let sealed_copy = || {
         let mut copy = File::from(memfd_create("husk", MFdFlags::MFD_ALLOW_SEALING)?);
@@ -409,10 +414,42 @@ fn shield() -> Result<()> {
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
 
-/// A container's cgroup. The lock on the directory says that a husk looks after it.
+/// The cgroup of a container, or below that of an exec. A lock says that a husk looks after it: not on
+/// the directory, where the container could take it itself, but on a byte of husk/cgroup.procs.
 struct Cgroup {
     dir: PathBuf,
+    fd: File,
     lock: File,
+}
+
+impl Cgroup {
+    /// Makes the directory and locks it. If a sweep has come between the two, it is gone: once more.
+    fn make(husk: &Path, dir: PathBuf) -> Result<Cgroup> {
+        let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
+        let lock = attempt("open husk/cgroup.procs", lock)?;
+        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
+        loop {
+            step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
+            let locked = || File::open(&dir).and_then(|fd| set_lock(&lock, &fd, true).map(|()| fd));
+            match step!(locked(), "fcntl F_OFD_SETLKW (the inode of {})", dir.display()) {
+                Ok(fd) if inode(fd.metadata()) == inode(fs::metadata(&dir)) => {
+                    return Ok(Cgroup { dir, fd, lock });
+                }
+                Err(why) if fs::remove_dir(&dir).is_ok() => return Err(why),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Locks the byte whose number is the directory's inode, fcntl(2), as long as `lock` is open.
+fn set_lock(lock: &File, dir: &File, wait: bool) -> io::Result<()> {
+    // SAFETY: all of struct flock are integers.
+    let mut byte: flock = unsafe { mem::zeroed() };
+    (byte.l_type, byte.l_start, byte.l_len) = (F_WRLCK as i16, dir.metadata()?.ino() as i64, 1);
+    let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
+    fcntl::fcntl(lock, how)?;
+    Ok(())
 }
 
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
@@ -447,17 +484,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
     if dir.exists() && sweep(&husk).contains(&dir) {
         return Err(error(format!("{}: a container of that name is running", c.name)));
     }
-    let cgroup = loop {
-        step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
-        let Ok(lock) = File::open(&dir) else { continue };
-        step!(lock.lock(), "flock {}", dir.display())?;
-        // If a sweep has come between the two, the directory is gone, or another's.
-        let inodes =
-            [lock.metadata(), fs::metadata(&dir)].map(|meta| meta.map(|meta| meta.ino()).ok());
-        if inodes[0] == inodes[1] {
-            break Cgroup { dir, lock };
-        }
-    };
+    let cgroup = Cgroup::make(&husk, dir)?;
     for (file, value) in &c.limits {
         let (path, controller) = (cgroup.dir.join(file), file.split('.').next().unwrap_or(file));
         let missing = || error(format!("{file}: no {controller} controller in {}", husk.display()));
@@ -498,26 +525,38 @@ fn children(dir: &Path) -> Vec<PathBuf> {
     names.map(|dir| dir.path()).collect()
 }
 
-/// The mark of a detached container, which nobody locks: the sticky bit of its directory.
-const DETACHED: u32 = 0o1755;
+/// How the name of an exec's cgroup ends. It begins with a random number.
+const EXEC: &str = "husk-exec";
 
-/// Clears away what killed husks left behind, and returns the others: what is neither locked nor
-/// marked dies, and what is marked goes when it is empty.
+/// The mark of what goes on when its husk has ended: the sticky bit of its directory.
+fn mark_detached(dir: &Path) -> Result<()> {
+    let mode = fs::Permissions::from_mode(0o1755);
+    step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
+}
+
+/// Clears away what killed husks left behind, and returns the containers that are left.
 fn sweep(husk: &Path) -> Vec<PathBuf> {
-    let _ = fs::remove_dir(husk.join(".self"));
-    let is_alive = |dir: &PathBuf| {
-        let Ok(lock) = File::open(dir) else { return false };
-        let is_marked = || lock.metadata().is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
-        match lock.try_lock().map(|()| is_marked()) {
-            Err(_) => true,
-            Ok(true) => fs::remove_dir(dir).is_err(), // the kernel refuses unless it is empty
-            Ok(false) => {
-                remove_cgroup(dir);
-                false
-            }
-        }
-    };
-    children(husk).into_iter().filter(is_alive).collect()
+    if husk.join(".self").exists() {
+        let _ = step!(fs::remove_dir(husk.join(".self")), "rmdir {}/.self", husk.display());
+    }
+    children(husk).into_iter().filter(|dir| is_alive(husk, dir)).collect()
+}
+
+/// What is neither locked nor marked dies, and what is marked goes when it is empty.
+fn is_alive(husk: &Path, dir: &Path) -> bool {
+    let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
+    let (Ok(lock), Ok(fd)) = (lock, File::open(dir)) else { return false };
+    let is_locked = set_lock(&lock, &fd, false).is_err();
+    let Ok(meta) = fd.metadata() else { return false }; // after the lock: a mark is older than its end
+    if meta.nlink() > 2 {
+        let execs = children(dir).into_iter().filter(|dir| dir.extension() == Some(EXEC.as_ref()));
+        execs.filter(|dir| !is_alive(husk, dir)).count();
+    }
+    let is_alive = is_locked || (meta.mode() & 0o1000 != 0 && is_populated(dir));
+    if !is_alive {
+        remove_cgroup(dir);
+    }
+    is_alive
 }
 
 fn is_populated(dir: &Path) -> bool {
@@ -561,7 +600,7 @@ where
     let _ = handled_signals().thread_block(); // until `wait` asks for them
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
     // CLONE_INTO_CGROUP: the libc crate's constant is an int, and too small for it.
-    let (into, dir) = cgroup.map_or((0, 0), |c| (0x2_0000_0000, c.lock.as_raw_fd() as u64));
+    let (into, dir) = cgroup.map_or((0, 0), |c| (0x2_0000_0000, c.fd.as_raw_fd() as u64));
     // struct clone_args: flags, exit_signal and cgroup; 0 means "not used".
     let args = [namespaces as u64 | into, 0, 0, 0, SIGCHLD as u64, 0, 0, 0, 0, 0, dir];
     // SAFETY: without a stack of its own the child goes on here in a copy of our memory, as after
@@ -572,6 +611,8 @@ where
         return Ok(Child { pid: Pid::from_raw(pid as i32), socket: ours });
     }
     drop(ours);
+    // The parent's alone: else the lock would last until exec, whatever has become of husk.
+    cgroup.map(|cgroup| unistd::close(cgroup.lock.as_raw_fd()));
     NARRATOR.set(if NARRATOR.get().is_empty() { "" } else { "child" });
     let Err(Error(status, why)) = body(&theirs);
     let report = [&[status], why.as_bytes()].concat();
@@ -687,8 +728,7 @@ fn network_outside(c: &Container, pid: Pid, cgroup: &Cgroup) -> Result<u32> {
     let husk = cgroup.dir.parent().unwrap_or(&cgroup.dir);
     sweep(husk);
     if c.detach {
-        let mode = fs::Permissions::from_mode(DETACHED);
-        step!(fs::set_permissions(&cgroup.dir, mode), "chmod 1755 {}", cgroup.dir.display())?;
+        mark_detached(&cgroup.dir)?;
     }
     if !c.bridge {
         return Ok(0);
@@ -744,6 +784,8 @@ fn make_bridge(husk: &Path) -> Result<bool> {
     let kind = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
     let bridge = link("husk0", 0, &[mac(GATEWAY), kind]);
     step!(netlink(RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
+    // A container must not become the host's router (CVE-2020-13401). Without IPv6 there is no file.
+    let _ = echo("0", "/proc/sys/net/ipv6/conf/husk0/accept_ra");
     set_address_and_up("husk0", GATEWAY)
 }
 
@@ -809,6 +851,7 @@ fn build_root(c: &Container) -> Result<File> {
         trees.push((clone_tree(source, *flags)?, target));
     }
     let proc = clone_tree("proc".as_ref(), MsFlags::MS_REC)?;
+    replace_stdio(&trees[0].0, c.detach)?;
     step!(unistd::chdir("root"), "cd root")?;
     // Both roots in one place: so the old one needs no directory in the new one.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
@@ -827,6 +870,27 @@ fn build_root(c: &Container) -> Result<File> {
         step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
     }
     Ok(hosts)
+}
+
+/// The caller's terminal and /dev/null come in through 0, 1 and 2 as well: the same, but by the
+/// read-only mounts, so that fchmod(2) does not reach the host's.
+fn replace_stdio(dev: &OwnedFd, detach: bool) -> Result<()> {
+    for fd in 0..3 {
+        let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_or(0, |meta| meta.rdev());
+        let is_same = |node: &&str| {
+            let node = stat::fstatat(dev, *node, AtFlags::empty());
+            own != 0 && node.is_ok_and(|node| node.st_rdev == own)
+        };
+        let null = (detach && fd == 0).then_some("null");
+        let Some(node) = null.or(["null", "console"].into_iter().find(is_same)) else { continue };
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+        // What a user may not open is not his to change either.
+        if let Ok(open) = fcntl::openat(dev, node, flags, stat::Mode::empty()) {
+            // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
+            attempt("dup2", Errno::result(unsafe { dup2(open.as_raw_fd(), fd) }))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tmpfs covers the host's "/", where "/.." leads to it, and "/" still to the host. In it is an
@@ -1138,9 +1202,8 @@ fn execute(c: &Container) -> Result<Infallible> {
     step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
     if c.detach {
         let detach = || {
-            unistd::dup2_stdin(File::open("/dev/null")?)?;
             unistd::dup2_stdout(io::stderr())?;
-            Ok::<_, io::Error>(unistd::setsid()?)
+            unistd::setsid()
         };
         step!(detach(), "setsid ... </dev/null >&2")?;
     }
@@ -1285,13 +1348,14 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let dir = find_container(&c.command.remove(0))?;
     let gone = || error(format!("{}: not running", dir.display()));
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
-    let lock = File::open(&dir).map_err(|_| gone())?;
+    let name = format!("{:08x}.{EXEC}", random());
+    let cgroup = Cgroup::make(dir.parent().unwrap_or(&dir), dir.join(name))?;
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
     if c.user.0 == u32::MAX {
         let id = |key| field(&status, key).get(1)?.parse().ok();
         c.user = if rootless() { (0, 0) } else { id("Uid").zip(id("Gid")).ok_or_else(gone)? };
     }
-    add_env(&mut c, &fs::read(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
+    add_env(&mut c, read(format!("/proc/{pid}/environ")).map_err(|_| gone())?.as_bytes());
     // These two may be husk's own too, and setns(2) refuses those.
     let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES | CLONE_NEWUSER);
     for (name, flag) in [("user", CloneFlags::CLONE_NEWUSER), ("net", CloneFlags::CLONE_NEWNET)] {
@@ -1303,14 +1367,20 @@ fn exec_command(mut c: Container) -> Result<u8> {
     // (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
     step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
-    let child = spawn(0, Some(&Cgroup { dir, lock }), |parent| {
+    let child = spawn(0, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c)
-    })?;
-    supervise(&child, false, || Ok(0))
+    });
+    let outcome = child.and_then(|child| supervise(&child, false, || Ok(0)));
+    if outcome.is_ok() && is_populated(&cgroup.dir) {
+        mark_detached(&cgroup.dir)?; // it has left something running in the background
+    } else {
+        remove_cgroup(&cgroup.dir);
+    }
+    outcome
 }
 
 /// `husk ps`: the youngest first.
