@@ -13,7 +13,7 @@ use nix::sys::signal::{self, SigSet, Signal};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::sys::{prctl, signalfd::SignalFd, stat, statvfs};
-use nix::unistd::{self, Gid, Pid, Uid, ttyname};
+use nix::unistd::{self, Gid, Pid, Uid, UnlinkatFlags, ttyname};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
@@ -770,7 +770,9 @@ fn make_bridge(husk: &Path) -> Result<bool> {
             let why = || io::Error::other(String::from_utf8_lossy(&done.stderr).trim());
             done.status.success().then_some(()).ok_or_else(why)
         };
-        match iptables(&rule.replace(" -A ", " -C ").replace(" -I ", " -C ")) {
+        let check = rule.replace(" -A ", " -C ").replace(" -I ", " -C ");
+        narrate(format_args!("   {:6} iptables -w {check}", NARRATOR.get()));
+        match iptables(&check) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
                 let _ = io::stderr().write_all(text);
@@ -1349,7 +1351,8 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let gone = || error(format!("{}: not running", dir.display()));
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
     let name = format!("{:08x}.{EXEC}", random());
-    let cgroup = Cgroup::make(dir.parent().unwrap_or(&dir), dir.join(name))?;
+    let container = File::open(&dir).map_err(|_| gone())?;
+    let cgroup = Cgroup::make(dir.parent().unwrap_or(&dir), dir.join(&name))?;
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
     if c.user.0 == u32::MAX {
         let id = |key| field(&status, key).get(1)?.parse().ok();
@@ -1375,10 +1378,10 @@ fn exec_command(mut c: Container) -> Result<u8> {
         execute(&c)
     });
     let outcome = child.and_then(|child| supervise(&child, false, || Ok(0)));
-    if outcome.is_ok() && is_populated(&cgroup.dir) {
-        mark_detached(&cgroup.dir)?; // it has left something running in the background
-    } else {
-        remove_cgroup(&cgroup.dir);
+    // By descriptors: from in here the host's paths lead nowhere. What the command has left running
+    // in the background goes on.
+    if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
+        let _ = cgroup.fd.set_permissions(fs::Permissions::from_mode(0o1755));
     }
     outcome
 }

@@ -1,8 +1,8 @@
 // attack NAME [ARG]...: tries to do what a container must not be able to do.
 //
-// Prints one line: "WORKED", or "REFUSED" and the error. Arguments are chosen to do no harm: where a
-// call's success would change the machine, it gets something that it can't use, and the error that
-// the kernel gives after all its questions of rights ("else" in the table) counts as success.
+// Prints one line: "WORKED", or "REFUSED" and the error. Arguments are chosen to do no harm: where
+// success would change the machine, a call gets something that it can't use, and the error that the
+// kernel gives after all its questions of rights (in the table at the end) counts as success.
 //
 // attack --each NAME...: each in a process of its own, and on a line of its own.
 // attack --chroot DIR PROGRAM [ARG]...: chroot without chdir, for the attacks' controls.
@@ -510,7 +510,7 @@ static long catch_visitor(int pid)
     if (n <= 0 || !is_visitor(seen))
         return -1;
     visits++;
-    static const char *const files[] = {"mem", "environ", "root/proc", "cwd/.", "fd/3", "fd/4", "fd/5"};
+    static const char *const files[] = {"mem", "environ", "root/proc", "cwd/.", "fd/3", "fd/4"};
     for (size_t i = 0; i < NUMBER_OF(files); i++) {
         snprintf(path, sizeof path, "/proc/%d/%s", pid, files[i]);
         by = files[i];
@@ -545,7 +545,8 @@ static void stop(int signal)
     enough = signal;
 }
 
-// ARG is the name of the visitor's program, or "!" and a name that it has not. Until SIGUSR1; tells how many visits it saw.
+// ARG is the name of the visitor's program, or "!" and a name that it has not. Until SIGUSR1; tells
+// how many visits it saw.
 static long trace_visitor(char **arg)
 {
     snprintf(comm, sizeof comm, "%s\n", arg[0]);
@@ -561,17 +562,20 @@ static long trace_visitor(char **arg)
     return result < 0 ? fail(EACCES) : result;
 }
 
-// Survives husk, and takes the lock by which husk knows its own.
-static long take_lock(char **arg)
+// Survives husk.
+static long outlive(char **arg)
 {
     prctl(PR_SET_PDEATHSIG, 0);
     puts("ready");
-    int fd = open("/sys/fs/cgroup", O_RDONLY);
-    if (flock(fd, LOCK_EX))
-        return -1;
-    puts("locked");
-    for (;;)
-        pause();
+    return pause();
+}
+
+// The same, and it takes the lock by which husk knows its own.
+static long take_lock(char **arg)
+{
+    if (fork())
+        return outlive(arg);
+    return flock(open("/sys/fs/cgroup", O_RDONLY), LOCK_EX) ? -1 : pause();
 }
 
 // Claims that its arguments and environment are some gigabytes of zeros.
@@ -675,6 +679,7 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(write_sysctl, 0, write_to("/proc/sys/net/ipv4/ip_forward", "0"))
     ATTACK(sysrq, 0, sysrq(arg))
     ATTACK(core_pattern, 0, core_pattern(arg))
+    ATTACK(dynamic_debug, 0, write_to("/proc/dynamic_debug/control", NULL))
     ATTACK(make_cgroup, 0, make_cgroup(arg))
     ATTACK(write_cgroup, 0, write_to("/sys/fs/cgroup/cgroup.procs", "0"))
     ATTACK(read_kcore, 0, read_some("/proc/kcore"))
@@ -730,6 +735,7 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(overwrite_visitor, 0, overwrite_visitor(arg))
     ATTACK(wait, 0, pause())
     ATTACK(trace_visitor, 0, trace_visitor(arg))
+    ATTACK(outlive, 0, outlive(arg))
     ATTACK(take_lock, 0, take_lock(arg))
     ATTACK(endless_arguments, 0, endless_arguments(arg))
     ATTACK(fork_bomb, 0, fork_bomb(arg))

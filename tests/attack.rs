@@ -185,7 +185,8 @@ fn worked(run: &Run) -> bool {
 // -------------------------------------------------------------------------------------- one by one
 
 const AS_ROOT: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_read_only \
-    remount_proc_sys remount_dev mount_setattr open_tree move_mount fsopen fsmount fspick pivot_root \
+    remount_proc_sys remount_dev mount_setattr open_tree move_mount fsopen fsmount fspick \
+    pivot_root dynamic_debug \
     make_cgroup write_cgroup read_kcore read_timer_list read_kernel_log \
     init_module finit_module delete_module kexec_load kexec_file_load \
     bpf perf_event_open keyctl add_key request_key userfaultfd io_uring fanotify open_by_handle_at \
@@ -278,7 +279,7 @@ fn calls_by_exec() {
     assert_eq!(scene.start(&mut scene.husk(&["stop", "-t", "0", "target"])).wait().code, 0);
 }
 
-/// /proc/interrupts of a container is empty; it is masked in the control, too, so that needs its own.
+/// /proc/interrupts of a container is empty. It is masked in the control, too: here it is not.
 #[test]
 fn read_masked() {
     let host = host!();
@@ -531,7 +532,7 @@ fn links_to_the_root() {
     scene.start(&mut scene.husk(&["ps"])).wait();
 }
 
-// ------------------------------------------------------------------------------------- device nodes
+// ------------------------------------------------------------------------------------ device nodes
 
 /// A node that is made inside, or came with the root file system, can't be opened.
 fn dead_node(host: &Host, kind: &str, major: &str, minor: &str) {
@@ -620,13 +621,15 @@ const STAND_IN: &str = r#"
 fn nodes_of_the_host(host: &Host, who: Who) {
     let Some(scene) = Scene::new(host, who) else { return };
     let root = if who == Root { fresh_rootfs() } else { rootfs_of(UID) };
-    let changed = |stdio: &str, run: &str| {
-        let as_who =
-            if who == User { "setpriv --reuid 1000 --regid 1000 --clear-groups" } else { "" };
-        let run = run.replace("AS", as_who);
+    let as_who = if who == User { "setpriv --reuid 1000 --regid 1000 --clear-groups" } else { "" };
+    let in_husk = format!("{as_who} $H run --network none $R sh -c \"$SCRIPT\"");
+    let in_chroot = "mount --rbind /dev $R/dev; mount -t proc proc $R/proc; \
+        chroot $R sh -c \"$SCRIPT\"";
+    let changed = |run: &str, script: &str, stdio: &str| {
         let mut command = host.command("unshare");
         command.args(["-m", "sh", "-c", STAND_IN]).env("RUN", format!("{run} {stdio}"));
-        command.env("D", scene.dir.path()).env("H", scene.path("husk")).env("R", root.path());
+        command.env("SCRIPT", script).env("D", scene.dir.path());
+        command.env("H", scene.path("husk")).env("R", root.path());
         let run = common::run(&mut command);
         fs::remove_dir(scene.dir.join("dev")).expect("rmdir");
         let (before, after) = run.out.split_once("\n\n").unwrap_or_else(|| panic!("{run}"));
@@ -635,13 +638,12 @@ fn nodes_of_the_host(host: &Host, who: Who) {
     };
     let ways = [(TOUCH_ALL, ""), (TOUCH_STDIO, "</dev/null >/dev/null 2>/dev/null")];
     for (script, stdio) in ways.into_iter().chain([(TOUCH_STDIO, "<&- >&- 2>&-")]) {
-        let command = format!("AS $H run --network none $R sh -c \"{script}\"");
-        assert_eq!(changed(stdio, &command), None, "{stdio}");
+        assert_eq!(changed(&in_husk, script, stdio), None, "{stdio}");
     }
     for (script, stdio) in ways {
         // For a user there is no control: the nodes are root's. Stays that it works for root.
-        let script = format!("mount --rbind /dev $R/dev; chroot $R sh -c \"{script}\"");
-        assert!(who == User || changed(stdio, &script).is_some(), "unprotected, nothing changed");
+        let works = who == User || changed(in_chroot, script, stdio).is_some();
+        assert!(works, "unprotected, nothing changed {stdio}");
     }
 }
 
@@ -655,7 +657,7 @@ fn nodes_of_the_host_as_user() {
     nodes_of_the_host(&host!(), User);
 }
 
-// ------------------------------------------------------------------------------ processes, networks
+// ----------------------------------------------------------------------------- processes, networks
 
 fn processes_outside(host: &Host, who: Who) {
     let Some(scene) = Scene::new(host, who) else { return };
@@ -740,13 +742,12 @@ fn router_advertisement() {
     host.kill_inits();
     other.wait();
 
-    let script = "ip netns add x 2>/dev/null; true";
-    host.sh(script);
+    // Unprotected: another bridge, and another network behind it.
     host.sh("ip link add test0 type bridge && ip link set test0 up").ok();
-    let mut unshare = host.sh_command(
-        "unshare -n sh -c 'echo $$; read x; ip link set eth0 up; exec $A router_advertisement eth0'",
-    );
-    unshare.env("A", format!("{}/attack", scene.root)).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut unshare = host.command("unshare");
+    let script = "read go; ip link set eth0 up; exec $A router_advertisement eth0 >&2";
+    unshare.args(["-n", "sh", "-c", script]).env("A", format!("{}/attack", scene.root));
+    unshare.stdin(Stdio::piped()).stderr(Stdio::null());
     let mut child = unshare.spawn().expect("unshare");
     until("the other network", || {
         let own = fs::read_link("/proc/self/ns/net").ok();
@@ -773,7 +774,7 @@ fn router_advertisement() {
     }
 }
 
-// ------------------------------------------------------------------------------------- no new rights
+// ----------------------------------------------------------------------------------- no new rights
 
 /// A set-user-ID program of the root file system gives no rights.
 #[test]
@@ -823,7 +824,7 @@ fn typing_as_user() {
     typing(&host!(), User);
 }
 
-// ---------------------------------------------------------------------------------------- husk itself
+// ------------------------------------------------------------------------------------- husk itself
 
 /// Keeps a container alive in which this attack lies in wait, and returns once it does.
 fn ambush(scene: &Scene, attack: &[&str], word: &str) -> Running {
@@ -876,9 +877,9 @@ fn overwriting_husk() {
     }
 }
 
-/// The same for `run`, whose command can make husk itself PID 1: here it stays, because nobody reads
-/// what it writes. Whoever is let in later has it run another program, as a debugger would; then
-/// nobody runs husk any more, and it can be written to.
+/// The same for `run`, whose command can make husk itself PID 1: here it stays, as nobody reads what
+/// it writes. Whoever is let in later has it run another program, as a debugger would; then nobody
+/// runs husk any more, and it can be written to.
 #[test]
 fn overwriting_husk_by_run() {
     let host = host!();
@@ -946,7 +947,7 @@ fn tracing_husk() {
     assert!(!worked(&traced), "{traced}");
     assert!(!traced.out.contains("visits 0,"), "nobody was there to be attacked: {traced}");
 
-    // Unprotected: a shell by another name comes in, and takes its time before it becomes the command.
+    // Unprotected: somebody comes in, and takes their time before they become the command.
     let visitor = scene.path("visitor");
     run(Command::new("cp").args([&format!("{}/attack", scene.root), &visitor])).ok();
     let script = format!(
@@ -956,17 +957,29 @@ fn tracing_husk() {
     scene.controlled(&scene.control_by(&script, ALL, &[]));
 }
 
-/// A container must not be able to pass for one that husk still looks after.
+/// Nobody else, inside or on the host, can make a container pass for one that husk looks after.
 #[test]
 fn taking_the_lock() {
     let host = host!();
     let Some(scene) = Scene::new(&host, Root) else { return };
-    let trap = ambush(&scene, &["take_lock"], "ready");
-    trap.signal(Signal::SIGKILL);
-    trap.wait();
-    sleep(Duration::from_millis(100)); // time enough to take a lock that is free
-    scene.start(&mut scene.husk(&["ps"])).wait().ok();
-    assert!(host.inits().is_empty(), "it has outlived husk");
+    for by_other_user in [false, true] {
+        let attack = if by_other_user { "outlive" } else { "take_lock" };
+        let trap = ambush(&scene, &[attack], "ready");
+        let mut lock = host.command("flock");
+        lock.args([&*host.containers()[0].to_string_lossy(), "sleep", "1000"]);
+        let other = by_other_user.then(|| start(as_user(&mut lock, UID)));
+        sleep(Duration::from_millis(100));
+        trap.signal(Signal::SIGKILL);
+        trap.wait();
+        sleep(Duration::from_millis(100)); // time enough to take a lock that is free
+        scene.start(&mut scene.husk(&["ps"])).wait().ok();
+        assert!(host.inits().is_empty(), "it has outlived husk ({by_other_user})");
+        drop(other);
+        for pid in host.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        scene.start(&mut scene.husk(&["ps"])).wait().ok();
+    }
 }
 
 /// `ps` and `exec` read what a container says of itself, but not without end.
@@ -988,7 +1001,7 @@ fn endless_arguments() {
     trap.wait();
 }
 
-// --------------------------------------------------------------------------------------------- bombs
+// ------------------------------------------------------------------------------------------- bombs
 
 /// What would bring a machine down stops at the limit, and the host goes on.
 fn bomb(

@@ -101,6 +101,7 @@ impl Drop for Over<'_> {
 #[test]
 fn storm() {
     let host = host!();
+    let enough = if in_vm() { 10 } else { 100 }; // an emulated machine takes ten times as long
     let root = fresh_rootfs();
     File::create(root.join("fifo")).expect("a place to mount at, also for --writable");
     let before = fingerprint(root.path());
@@ -146,7 +147,7 @@ fn storm() {
         ];
         let deadline = Instant::now() + 6 * limit();
         let mut starts = 0;
-        while starts < 500 || counts.iter().any(|count| *count < 100) {
+        while starts < 5 * enough || counts.iter().any(|count| *count < enough) {
             assert!(Instant::now() < deadline && !others.is_finished(), "{counts:?}");
             let rarest = (0..4).min_by_key(|phase| counts[*phase]).expect("four");
             let wanted = if random(4) == 0 { random(4) as usize } else { rarest };
@@ -317,7 +318,8 @@ fn sweeping_harms_no_start() {
     let host = host!();
     host.inside(&[], "true").ok();
     let mut swept = 0;
-    for batch in 0..40 {
+    let batches = if in_vm() { 4 } else { 40 };
+    for batch in 0..batches {
         let start_one = |i: usize| {
             let network = if i.is_multiple_of(5) { "--network=bridge" } else { "--network=none" };
             start(&mut host.husk_command(&["run", network, rootfs(), "echo", "fine"]))
@@ -335,7 +337,7 @@ fn sweeping_harms_no_start() {
             run.ok();
         }
     }
-    println!("2000 starts, 50 at a time, beside {swept} that were killed");
+    println!("{} starts, 50 at a time, beside {swept} that were killed", 50 * batches);
     host.husk(&["ps"]).ok();
 }
 

@@ -446,6 +446,7 @@ fn exec_ends_with_the_container() {
 fn exec_dies_with_its_husk() {
     let host = host!();
     let (id, _output) = detach(&host, &[], "true");
+    until("the container's sleep", || host.processes().len() == 2);
     let before = host.processes();
     for options in [&[][..], &["-u", "1000"]] {
         let script = "echo in; exec sleep 1000";
@@ -463,6 +464,7 @@ fn exec_dies_with_its_husk() {
 fn exec_that_changed_its_user_dies_at_the_next_command() {
     let host = host!();
     let (id, _output) = detach(&host, &[], "true");
+    until("the container's sleep", || host.processes().len() == 2);
     let before = host.processes();
     let script = "exec su -s /bin/sh nobody -c 'echo in; exec sleep 1000'";
     let mut inside = start(&mut host.husk_command(&["exec", &id, "sh", "-c", script]));
@@ -513,11 +515,10 @@ fn stop_ends_them() {
 #[test]
 fn stop_without_t_waits_ten_seconds() {
     let host = host!();
-    let (id, _output) = detach(&host, &[], "trap 'sleep 2; echo saved; exit 0' TERM");
-    until("the trap", || host.husk(&["ps"]).ok().contains("sleep"));
-    let stop = start(&mut host.husk_command(&["stop", &id]));
-    stop.wait().ok();
-    writes(&_output, "saved\n");
+    let (id, output) = detach(&host, &[], "trap 'sleep 2; echo saved; exit 0' TERM; echo set");
+    writes(&output, "set\n");
+    host.husk(&["stop", &id]).ok();
+    assert_eq!(output.err(), "set\nsaved\n");
 }
 
 #[test]

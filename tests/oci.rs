@@ -1,0 +1,271 @@
+//! The appendix, husk-oci: the lifecycle and its errors, what config.json asks for, and real
+//! engines. Skipped unless HUSK_OCI names the program that `make oci` builds.
+
+mod common;
+use common::*;
+use std::fs;
+use std::path::PathBuf;
+
+/// The program, called by the name that makes it an OCI runtime.
+fn program() -> Option<PathBuf> {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/oci");
+    let hosts = fs::read_dir(built).into_iter().flatten().flatten();
+    let mut built = hosts.map(|host| host.path().join("release/husk-oci"));
+    let given = std::env::var_os("HUSK_OCI").map(PathBuf::from);
+    given.or_else(|| built.find(|path| path.exists()))
+}
+
+macro_rules! oci {
+    ($host:ident, $bundle:ident) => {
+        let $host = host!();
+        let Some(program) = program() else { skip!($host, "no husk-oci: see `make oci`") };
+        let $bundle = Bundle::new(&$host, program);
+    };
+}
+
+/// A directory with config.json, whose root file system is the shared one, and one for the state.
+struct Bundle<'a> {
+    host: &'a Host,
+    dir: TempDir,
+    program: PathBuf,
+}
+
+impl<'a> Bundle<'a> {
+    fn new(host: &'a Host, program: PathBuf) -> Bundle<'a> {
+        let bundle = Bundle { host, dir: TempDir::new(), program };
+        bundle.sh("cd $B && $OCI spec").ok();
+        bundle.edit("c['process']['terminal'] = False; c['root']['path'] = os.environ['R']");
+        bundle
+    }
+
+    /// A shell script on the test's host: $OCI is the program with its own --root, $B the bundle.
+    fn sh(&self, script: &str) -> Run {
+        self.sh_with("", script)
+    }
+
+    fn sh_with(&self, change: &str, script: &str) -> Run {
+        let mut command = self.host.sh_command(script);
+        let oci = format!("{} --root {}/state", self.program.display(), self.dir.path());
+        command.env("OCI", oci).env("B", self.dir.path()).env("R", rootfs());
+        run(command.env("CHANGE", change))
+    }
+
+    /// Changes config.json, `c`, by a line of Python.
+    fn edit(&self, change: &str) {
+        let script = r#"python3 -c "
+import json, os
+path = os.environ['B'] + '/config.json'
+c = json.load(open(path))
+exec(os.environ['CHANGE'])
+json.dump(c, open(path, 'w'))""#;
+        self.sh_with(change, script).ok();
+    }
+
+    fn command(&self, words: &str) {
+        self.edit(&format!("c['process']['args'] = ['sh', '-c', '''{words}''']"));
+    }
+
+    /// Runs the bundle, and returns what it printed.
+    #[track_caller]
+    fn run(&self) -> String {
+        self.sh("$OCI run --bundle $B one").ok()
+    }
+
+    #[track_caller]
+    fn refuses(&self, script: &str, words: &[&str]) {
+        let done = self.sh(script);
+        let all = words.iter().all(|word| done.err.contains(word));
+        assert!(done.code == 1 && done.out.is_empty() && all, "expected {words:?}: {done}");
+    }
+}
+
+#[test]
+fn lifecycle() {
+    oci!(host, b);
+    b.command("trap 'exit 5' TERM; while :; do sleep 0.1; done");
+    b.sh("$OCI create --bundle $B --pid-file $B/pid one </dev/null >/dev/null 2>&1").ok();
+    let status = |wanted: &str| {
+        assert!(b.sh("$OCI state one").ok().contains(&format!("\"status\": \"{wanted}\"")));
+    };
+    status("created");
+    let pid = fs::read_to_string(b.dir.join("pid")).expect("pid file");
+    assert!(b.sh("$OCI state one").ok().contains(&format!("\"pid\": {pid}")));
+    b.refuses("$OCI create --bundle $B one", &["already exists"]);
+    b.refuses("$OCI delete one", &["not stopped: created"]);
+    b.sh("$OCI start one").ok();
+    status("running");
+    b.refuses("$OCI start one", &["cannot start", "running"]);
+    b.refuses("$OCI delete one", &["not stopped: running"]);
+    assert_eq!(b.sh("$OCI list -q").ok(), "one");
+    assert!(b.sh("$OCI ps --format json one").ok().contains(&pid));
+    b.sh("$OCI pause one").ok();
+    status("paused");
+    b.refuses("$OCI exec one true", &["paused"]);
+    b.sh("$OCI resume one").ok();
+    status("running");
+    assert_eq!(b.sh("$OCI exec -e A=b --cwd /tmp one sh -c 'echo $A; pwd'").ok(), "b\n/tmp");
+    assert_eq!(b.sh("$OCI exec one sh -c 'exit 9'").code, 9);
+    b.sh("$OCI kill one KILL").ok();
+    until("the container's end", || b.sh("$OCI state one").ok().contains("stopped"));
+    b.refuses("$OCI kill one 9", &["container not running"]);
+    b.refuses("$OCI start one", &["stopped"]);
+    b.sh("$OCI delete one").ok();
+    b.refuses("$OCI state one", &["does not exist"]);
+    b.sh("$OCI delete --force one").ok();
+}
+
+#[test]
+fn bad_configurations() {
+    oci!(host, b);
+    let good = fs::read(b.dir.join("config.json")).expect("config.json");
+    let again = || fs::write(b.dir.join("config.json"), &good).expect("write");
+    let cases = [
+        ("c['process']['args'] = []", "args"),
+        ("c['process']['cwd'] = 'relative'", "cwd"),
+        ("c['process']['terminal'] = 'yes'", "line"),
+        ("c['root']['path'] = '/nonexistent'", "root.path"),
+        ("c['ociVersion'] = '2.0.0'", "ociVersion"),
+        ("c['linux']['namespaces'].append({'type': 'user', 'path': '/x'})", "namespaces"),
+        ("c['linux']['sysctl'] = {'kernel.panic': '1'}", "sysctl"),
+        ("c['linux']['timeOffsets'] = {'boottime': {'secs': 1}}", "timeOffsets"),
+        ("c['mounts'][0]['options'] = ['idmap']", "idmap"),
+        ("c['linux']['resources'] = {'unified': {'nosuch.max': '1'}}", "nosuch.max"),
+        ("c['process']['args'] = ['nosuch']", "executable file not found"),
+        ("c['process']['args'] = ['/etc']", "permission denied"),
+    ];
+    for (change, word) in cases {
+        b.edit(change);
+        b.refuses("$OCI --log $B/log --log-format json create --bundle $B one </dev/null", &[word]);
+        let log = fs::read_to_string(b.dir.join("log")).expect("the log");
+        assert!(
+            log.lines().last().is_some_and(|line| line.contains("\"level\":\"error\"")),
+            "{log}"
+        );
+        assert_eq!(b.sh("$OCI list -q").ok(), "", "{change}");
+        again();
+    }
+    fs::write(b.dir.join("config.json"), "{").expect("write");
+    b.refuses("$OCI run --bundle $B one", &["config.json"]);
+    fs::remove_file(b.dir.join("config.json")).expect("rm");
+    b.refuses("$OCI run --bundle $B one", &["config.json"]);
+    b.refuses("$OCI run ../one", &["invalid container ID"]);
+}
+
+#[test]
+fn process() {
+    oci!(host, b);
+    b.edit("c['process']['user'] = dict(uid=7, gid=8, additionalGids=[9], umask=0o27)");
+    b.edit("c['process']['rlimits'] = [dict(type='RLIMIT_NOFILE', hard=77, soft=66)]");
+    b.edit("c['process']['noNewPrivileges'] = True; c['process']['oomScoreAdj'] = 500");
+    b.edit("c['hostname'] = 'oak'; c['domainname'] = 'wood'");
+    b.command(
+        "id -u; id -G; umask; ulimit -Sn; ulimit -Hn; hostname; cat /proc/self/oom_score_adj",
+    );
+    assert_eq!(b.run(), "7\n8 9\n0027\n66\n77\noak\n500");
+    b.command("cat /proc/sys/kernel/domainname; grep -h NoNewPrivs /proc/self/status; echo $HOME");
+    assert_eq!(b.run(), "wood\nNoNewPrivs:\t1\n/");
+    let sets = "bounding effective permitted inheritable ambient";
+    b.edit(&format!(
+        "c['process']['capabilities'] = {{s: ['CAP_KILL'] for s in '{sets}'.split()}}"
+    ));
+    b.command("grep -h ^Cap /proc/self/status | cut -f2 | sort -u");
+    assert_eq!(b.run(), "0000000000000020");
+}
+
+#[test]
+fn files() {
+    oci!(host, b);
+    fs::write(b.dir.join("note"), "from the host\n").expect("write");
+    b.edit("c['mounts'].append(dict(destination='/tmp/n', type='bind', source='note', options=['bind', 'ro']))");
+    b.edit("c['linux']['maskedPaths'].append('/proc/uptime')");
+    b.edit("c['linux']['devices'] = [dict(path='/dev/nosuch', type='c', major=240, minor=99)]");
+    b.edit("c['root']['readonly'] = False");
+    b.command("cat /tmp/n; cat /proc/uptime; (echo > /proc/sysrq-trigger) 2>/dev/null || echo ro");
+    // The mount's target is made in the root file system, so that is a copy.
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root']['path'] = '{}'", copy.path()));
+    assert_eq!(b.run(), "from the host\nro");
+    b.command("cat /dev/nosuch 2>&1; chmod 777 /dev/null 2>&1; echo x > /dev/null && echo works");
+    let out = b.run();
+    assert!(out.contains("ermission denied") && out.contains("Read-only"), "{out}");
+    assert!(out.ends_with("works"), "{out}");
+    // Neither a symlink nor `..` leads a mount out.
+    for trap in ["/etc", "../../../../../../../../../etc"] {
+        b.sh(&format!("rm -rf {0}/trap; ln -s {trap} {0}/trap", copy.path())).ok();
+        b.edit("c['mounts'][-1]['destination'] = '/trap/n'");
+        b.command("cat /etc/n");
+        assert_eq!(b.run(), "from the host");
+        assert!(!PathBuf::from("/etc/n").exists());
+    }
+}
+
+#[test]
+fn seccomp_profile() {
+    oci!(host, b);
+    b.edit(
+        "c['linux']['seccomp'] = dict(defaultAction='SCMP_ACT_ALLOW', syscalls=[\
+         dict(names=['mkdir', 'mkdirat', 'nosuchcall'], action='SCMP_ACT_ERRNO', errnoRet=28), \
+         dict(names=['kill'], action='SCMP_ACT_ERRNO', errnoRet=95, \
+         args=[dict(index=1, value=12, op='SCMP_CMP_EQ')])])",
+    );
+    b.command("mkdir /tmp/x 2>&1; kill -12 1 2>&1; kill -0 1 && echo fine");
+    let out = b.run();
+    assert!(out.contains("No space left") && out.contains("not supported"), "{out}");
+    assert!(out.ends_with("fine"), "{out}");
+}
+
+#[test]
+fn hooks_in_their_order() {
+    oci!(host, b);
+    let dir = b.dir.path().to_string();
+    b.edit(&format!(
+        "c['hooks'] = {{k: [dict(path='/bin/sh', args=['sh', '-c', 'cat > /dev/null; echo ' + k + \
+         ' >> {dir}/seen'])] for k in ['prestart', 'createRuntime', 'createContainer', 'poststart', \
+         'poststop']}}"
+    ));
+    b.command("sleep 0.2");
+    b.run();
+    let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
+    let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    assert_eq!(seen.lines().collect::<Vec<_>>(), order);
+    b.edit("c['hooks'] = dict(createRuntime=[dict(path='/bin/false')])");
+    b.refuses("$OCI run --bundle $B two", &["createRuntime hook /bin/false"]);
+}
+
+#[test]
+fn runc_bundles() {
+    oci!(host, b);
+    if !have("runc") {
+        skip!(host, "no runc");
+    }
+    b.sh("cd $B && rm config.json && runc spec").ok();
+    b.edit("c['process']['terminal'] = False; c['root']['path'] = os.environ['R']");
+    b.command("echo hello; exit 7");
+    let done = b.sh("$OCI run --bundle $B one");
+    assert!(done.code == 7 && done.out == "hello\n", "{done}");
+}
+
+#[test]
+fn podman() {
+    oci!(host, b);
+    if !have("podman") {
+        skip!(host, "no podman");
+    }
+    let podman = "P='podman --root '$B'/pod --runroot '$B'/run --storage-driver vfs'; \
+        RUN=\"$P --runtime ${OCI%% *} run --network none --ulimit nofile=99:99 --ulimit nproc=99:99\"";
+    b.sh(&format!("{podman}; tar -C $R -c . | $P import - box >/dev/null 2>&1")).ok();
+    let run = |script: &str| b.sh(&format!("{podman}; {script}"));
+    assert_eq!(run("$RUN --rm box echo hello").ok(), "hello");
+    assert_eq!(run("$RUN --rm box sh -c 'exit 9'").code, 9);
+    assert_eq!(run("$RUN --rm box nosuch").code, 127);
+    assert_eq!(run("$RUN --rm box /etc").code, 126);
+    run("$RUN -d --name one box sh -c \
+        'trap \"echo bye; exit 3\" TERM; echo up; while :; do sleep 0.1; done' >/dev/null")
+    .ok();
+    until("the container's first word", || run("$P logs one").out.contains("up"));
+    assert_eq!(run("$P exec one sh -c 'echo $((6*7))'").ok(), "42");
+    assert_eq!(run("$P exec -t one tty").out.trim(), "/dev/pts/0");
+    run("$P stop one >/dev/null").ok();
+    assert_eq!(run("$P logs one").ok(), "up\nbye");
+    run("$P rm -f one >/dev/null; rm -rf $B/pod $B/run").ok();
+}
