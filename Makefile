@@ -70,9 +70,11 @@ dev-valgrind: $(HUSK_ASAN) ## the same with a build that checks memory use
 test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
-test-vm: build ## all tests again in a virtual machine, with what only a kernel of our own can show
+# Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
+test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show
 	@rm -f target/ran-vm.log
-	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-vm.log" tests/vm.sh test $(value ARGS)
+	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-vm.log" tests/vm.sh test --exact \
+		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-host.log))
 	@tests/ran-check.sh target/ran-host.log target/ran-vm.log
 
 vm: build ## a shell in that virtual machine, to break things safely
@@ -95,7 +97,8 @@ lint: ## formatting, clippy, shellcheck, and the size of the sources
 	@$(NEED) shellcheck
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
 	@awk 'length > 100 { print FILENAME ":" FNR ": over 100 characters"; bad = 1 } \
-		FNR == 801 { print FILENAME ": over 800 lines"; bad = 1 } END { exit bad }' src/*.rs
+		FNR == (FILENAME ~ /main/ ? 1501 : 1651) { print FILENAME ": too long to read"; bad = 1 } \
+		END { exit bad }' src/*.rs
 
 bench: build ## start times and memory beside other runtimes
 	@$(NEED) hyperfine ip:iproute2 iptables python3

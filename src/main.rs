@@ -101,12 +101,15 @@ macro_rules! step {
 /// An error's name, and what a user can do about it where the name does not say that.
 fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> Result<T> {
     result.map_err(|cause| {
+        let what = what.to_string();
         let errno = Errno::from_raw(cause.into().raw_os_error().unwrap_or_default());
         let hint = match errno {
             Errno::EPERM if !rootless() => " (try sudo, or run it rootless as an ordinary user)",
             Errno::EPERM | Errno::EACCES | Errno::ENOSPC if rootless() => user_namespaces(),
             Errno::ENOSYS => " (this kernel is too old: husk needs Linux 5.14)",
-            Errno::EAGAIN => " (too many processes: see ulimit -u and pids.max)",
+            Errno::EAGAIN if what.starts_with("clone3") => {
+                " (too many processes: see ulimit -u and pids.max)"
+            }
             Errno::EXFULL => " (a bridge takes 1,023 containers)",
             _ => "",
         };
@@ -203,6 +206,11 @@ fn main() -> ExitCode {
         // Rust ignores, would else stay ignored in the container, signal(7).
         unsafe { libc::signal(number, SIG_DFL) };
     }
+    #[cfg(feature = "oci")]
+    if env::args_os().next().is_some_and(|name| name.as_bytes().ends_with(b"husk-oci")) {
+        return oci::main();
+    }
+    stat::umask(stat::Mode::from_bits_retain(0o022));
     let mut words: VecDeque<OsString> = env::args_os().skip(1).collect();
     let outcome = match words.pop_front().unwrap_or_default().to_str() {
         Some("help" | "--help" | "-h") => print(HELP),
@@ -409,13 +417,14 @@ fn shield() -> Result<()> {
     let copy = clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY)
         .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
     let mut husk = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-    step!(Err(husk.arg0("husk").args(env::args_os().skip(1)).exec()), "exec husk")
+    let own_name = env::args_os().next().unwrap_or_default();
+    step!(Err(husk.arg0(own_name).args(env::args_os().skip(1)).exec()), "exec husk")
 }
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
 
-/// The cgroup of a container, or below that of an exec. A lock says that a husk looks after it: not on
-/// the directory, where the container could take it itself, but on a byte of husk/cgroup.procs.
+/// The cgroup of a container, or below it that of an exec. A lock says that a husk looks after it:
+/// on a byte of husk/cgroup.procs, not on the directory, where the container itself could take it.
 struct Cgroup {
     dir: PathBuf,
     fd: File,
@@ -423,7 +432,7 @@ struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the directory and locks it. If a sweep has come between the two, it is gone: once more.
+    /// Makes the directory and locks it. If a sweep comes between the two, it is gone: once more.
     fn make(husk: &Path, dir: PathBuf) -> Result<Cgroup> {
         let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
         let lock = attempt("open husk/cgroup.procs", lock)?;
@@ -446,7 +455,8 @@ impl Cgroup {
 fn set_lock(lock: &File, dir: &File, wait: bool) -> io::Result<()> {
     // SAFETY: all of struct flock are integers.
     let mut byte: flock = unsafe { mem::zeroed() };
-    (byte.l_type, byte.l_start, byte.l_len) = (F_WRLCK as i16, dir.metadata()?.ino() as i64, 1);
+    (byte.l_start, byte.l_len) = (dir.metadata()?.ino() as i64, 1);
+    byte.l_type = if wait { F_WRLCK } else { F_RDLCK } as i16; // sweeps don't keep each other out
     let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
     fcntl::fcntl(lock, how)?;
     Ok(())
@@ -547,7 +557,8 @@ fn is_alive(husk: &Path, dir: &Path) -> bool {
     let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
     let (Ok(lock), Ok(fd)) = (lock, File::open(dir)) else { return false };
     let is_locked = set_lock(&lock, &fd, false).is_err();
-    let Ok(meta) = fd.metadata() else { return false }; // after the lock: a mark is older than its end
+    // Only now: the mark is set before the lock ends.
+    let Ok(meta) = fd.metadata() else { return false };
     if meta.nlink() > 2 {
         let execs = children(dir).into_iter().filter(|dir| dir.extension() == Some(EXEC.as_ref()));
         execs.filter(|dir| !is_alive(husk, dir)).count();
@@ -786,7 +797,7 @@ fn make_bridge(husk: &Path) -> Result<bool> {
     let kind = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
     let bridge = link("husk0", 0, &[mac(GATEWAY), kind]);
     step!(netlink(RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
-    // A container must not become the host's router (CVE-2020-13401). Without IPv6 there is no file.
+    // A container must not become the host's router (CVE-2020-13401). Fails only without IPv6.
     let _ = echo("0", "/proc/sys/net/ipv6/conf/husk0/accept_ra");
     set_address_and_up("husk0", GATEWAY)
 }
@@ -818,9 +829,10 @@ const LINKS: &str = "fd=/proc/self/fd stdin=/proc/self/fd/0 stdout=/proc/self/fd
 
 /// docker's masked paths, which tell of the host or change it, are covered by something empty; its
 /// read-only ones, settings of the whole machine and its emergency keys, by themselves.
-const MASKED: [&str; 6] = [
+const MASKED: [&str; 7] = [
     "proc/acpi proc/scsi", // switch hardware off (CVE-2018-10892), remove disks
     "proc/asound proc/interrupts", // what the host plays, when somebody types on it
+    "proc/dynamic_debug",  // turns the kernel's messages on
     "proc/kcore proc/keys", // all memory, everybody's keys
     "proc/latency_stats proc/sched_debug proc/timer_list proc/timer_stats", // all processes
     "sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
@@ -833,7 +845,6 @@ const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
 /// wherever its symlinks point, they can't lead out any more. Returns /etc/hosts.
 fn build_root(c: &Container) -> Result<File> {
     narrate(format_args!("5. root file system"));
-    stat::umask(stat::Mode::from_bits_retain(0o022));
     // Else systemd's shared mounts would carry ours over to the host.
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
@@ -843,7 +854,7 @@ fn build_root(c: &Container) -> Result<File> {
     let servers = name_servers(c.namespaces & CLONE_NEWNET == 0);
     let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
     for (file, text) in [("hostname", &*name), ("resolv.conf", &servers), ("hosts", hosts)] {
-        step!(fs::write(format!("etc/{file}"), text), "> etc/{file}")?;
+        step!(fs::write(format!("etc/{file}"), text), "write etc/{file}")?;
     }
     let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
     let own = ["/dev", "/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
@@ -864,7 +875,9 @@ fn build_root(c: &Container) -> Result<File> {
     for (tree, target) in trees {
         place(&tree, target)?;
     }
-    step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
+    if !c.workdir.exists() {
+        step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
+    }
     // The last one: its links in /proc/self/fd would lead to what husk has open.
     place(&proc, Path::new("/proc"))?;
     if c.read_only {
@@ -884,7 +897,8 @@ fn replace_stdio(dev: &OwnedFd, detach: bool) -> Result<()> {
             own != 0 && node.is_ok_and(|node| node.st_rdev == own)
         };
         let null = (detach && fd == 0).then_some("null");
-        let Some(node) = null.or(["null", "console"].into_iter().find(is_same)) else { continue };
+        let mut nodes = DEVICES.split(' ').chain(["console"]);
+        let Some(node) = null.or(nodes.find(is_same)) else { continue };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
         // What a user may not open is not his to change either.
         if let Ok(open) = fcntl::openat(dev, node, flags, stat::Mode::empty()) {
@@ -924,6 +938,7 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
         // A sysfs shows a network, and only who owns that may mount one.
         if fstype == "sysfs" && rootless() && namespaces & CLONE_NEWNET == 0 {
             bind("/sys", target, read_only | MsFlags::MS_REC)?;
+            bind("empty", "sys/fs/cgroup", read_only)?; // else the next mount is EBUSY
             continue;
         }
         // Group 5, tty, is not among a user's ids.
@@ -1075,10 +1090,10 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("DAC_READ_SEARCH", &[SYS_open_by_handle_at]), // a host's file by its number ("shocker", 2014)
     ("SYS_MODULE", &[SYS_init_module, SYS_finit_module, SYS_delete_module]), // code in the kernel
     ("SYS_BOOT", &[SYS_reboot, SYS_kexec_load, SYS_kexec_file_load]), // another kernel
-    ("BPF", &[SYS_bpf]),                           // programs in the kernel (CVE-2021-3490)
-    ("PERFMON", &[SYS_perf_event_open]),           // watches the host (CVE-2023-6931)
+    ("BPF SYS_ADMIN", &[SYS_bpf]),                 // programs in the kernel (CVE-2021-3490)
+    ("PERFMON SYS_ADMIN", &[SYS_perf_event_open]), // watches the host (CVE-2023-6931)
     ("SYS_TIME", &[SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime]), // everybody's clock
-    ("SYSLOG", &[SYS_syslog]),                     // the host's log, with kernel addresses
+    ("SYSLOG SYS_ADMIN", &[SYS_syslog]),           // the host's log, with kernel addresses
     ("SYS_TTY_CONFIG", &[SYS_vhangup]),            // the caller's terminal
     ("SYS_PACCT", &[SYS_acct]),                    // a log of everybody's processes
     ("SYS_PTRACE", &[SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp]),
@@ -1117,7 +1132,8 @@ const fn bpf(code: u32, k: u32, yes: usize, no: usize) -> sock_filter {
 fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     let load = |offset| bpf(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
     let equal = |k, yes, no| bpf(BPF_JMP | BPF_JEQ, k, yes, no);
-    let lacks = |name: &str| capability(name).is_none_or(|bit| capabilities & bit == 0);
+    let lacks_one = |name: &str| capability(name).is_none_or(|bit| capabilities & bit == 0);
+    let lacks = |names: &str| names.split(' ').all(lacks_one);
     // Another ABI numbers its calls differently (int 0x80).
     let mut filter = vec![load(4), equal(AUDIT_ARCH, 1, 0), REFUSE, load(0)];
     // Above the last call that this file knows are only newer ones, and x32's.
@@ -1373,6 +1389,9 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let child = spawn(0, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
+        if let Ok(dev) = File::open("/dev") {
+            replace_stdio(&dev.into(), false)?;
+        }
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c)
@@ -1449,3 +1468,7 @@ fn stop_command(c: Container) -> Result<u8> {
     }
     if missing.is_empty() { Ok(0) } else { Err(error(missing.join("; "))) }
 }
+
+// The appendix, see the README.
+#[cfg(feature = "oci")]
+mod oci;

@@ -637,8 +637,16 @@ fn nodes_of_the_host(host: &Host, who: Who) {
         if before.trim() == after.trim() { None } else { Some(format!("{run}")) }
     };
     let ways = [(TOUCH_ALL, ""), (TOUCH_STDIO, "</dev/null >/dev/null 2>/dev/null")];
-    for (script, stdio) in ways.into_iter().chain([(TOUCH_STDIO, "<&- >&- 2>&-")]) {
+    let others =
+        ["<&- >&- 2>&-", "</dev/zero >/dev/full 2>/dev/urandom"].map(|to| (TOUCH_STDIO, to));
+    for (script, stdio) in ways.into_iter().chain(others) {
         assert_eq!(changed(&in_husk, script, stdio), None, "{stdio}");
+        if who == Root {
+            let run =
+                "$H run -d --name x --network none $R sleep 1000 >&2; $H exec x sh -c \"$SCRIPT\"";
+            let stop = "; $H stop -t 0 x";
+            assert_eq!(changed(run, script, &format!("{stdio}{stop}")), None, "exec {stdio}");
+        }
     }
     for (script, stdio) in ways {
         // For a user there is no control: the nodes are root's. Stays that it works for root.

@@ -1,5 +1,6 @@
 //! The appendix, husk-oci: the lifecycle and its errors, what config.json asks for, and real
 //! engines. Skipped unless HUSK_OCI names the program that `make oci` builds.
+#![cfg(feature = "oci")]
 
 mod common;
 use common::*;

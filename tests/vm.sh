@@ -154,7 +154,7 @@ make_disk() {
         find $extra_files 2>/dev/null || :
         # This directory as it is, but of what was made from it only what runs.
         find "$PWD" \( -path "$PWD/target" -o -name .git \) -prune -o -print
-        find "$PWD/target/rootfs" "$PWD/target/tmp" 2>/dev/null || :
+        find "$PWD"/target/rootfs "$PWD"/target/tmp "$PWD"/target/*/tmp 2>/dev/null || :
         echo "$husk"
         if [ "$action" = test ]; then
             cat "$dir/programs"
