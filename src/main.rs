@@ -455,8 +455,7 @@ impl Cgroup {
 fn set_lock(lock: &File, dir: &File, wait: bool) -> io::Result<()> {
     // SAFETY: all of struct flock are integers.
     let mut byte: flock = unsafe { mem::zeroed() };
-    (byte.l_start, byte.l_len) = (dir.metadata()?.ino() as i64, 1);
-    byte.l_type = if wait { F_WRLCK } else { F_RDLCK } as i16; // sweeps don't keep each other out
+    (byte.l_type, byte.l_start, byte.l_len) = (F_WRLCK as i16, dir.metadata()?.ino() as i64, 1);
     let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
     fcntl::fcntl(lock, how)?;
     Ok(())
@@ -491,8 +490,12 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         enable_controllers(&husk, &c.limits);
     }
     let dir = husk.join(&c.name);
-    if dir.exists() && sweep(&husk).contains(&dir) {
-        return Err(error(format!("{}: a container of that name is running", c.name)));
+    let patience = Instant::now() + Duration::from_millis(100);
+    while dir.exists() && sweep(&husk).contains(&dir) {
+        if Instant::now() > patience {
+            return Err(error(format!("{}: a container of that name is running", c.name)));
+        }
+        thread::yield_now(); // it may be locked for a moment only, by a husk that sweeps it away
     }
     let cgroup = Cgroup::make(&husk, dir)?;
     for (file, value) in &c.limits {
