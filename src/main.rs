@@ -214,6 +214,7 @@ fn main() -> ExitCode {
     let mut words: VecDeque<OsString> = env::args_os().skip(1).collect();
     let outcome = match words.pop_front().unwrap_or_default().to_str() {
         Some("help" | "--help" | "-h") => print(HELP),
+        Some("--version") => print(concat!("husk ", env!("CARGO_PKG_VERSION"), "\n")),
         Some(_) if words.front().is_some_and(|word| word == "--help") => print(HELP),
         Some("run") => parse("run", words).and_then(run_command),
         Some("exec") => parse("exec", words).and_then(exec_command),
