@@ -58,14 +58,21 @@ fn run(c: &Container) -> Result<u8> {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
         let hosts = build_root(c)?; // 5
-        let number = wait_for_parent(parent)?;
-        network_inside(c, number, hosts)?; // 6
+        let address = wait_for_parent(parent)?;
+        network_inside(c, address, hosts)?; // 6
         lock_down(c, parent)?; // 7
         execute(c) // 8
     });
     let outcome = child.and_then(|child| {
-        let network = |cgroup| network_outside(c, child.pid, cgroup); // 3
-        supervise(&child, c.detach, || cgroup.as_ref().map_or(Ok(0), network))
+        supervise(&child, c.detach, || {
+            let Some(Cgroup { dir, .. }) = &cgroup else { return Ok(0) };
+            let husk = dir.parent().unwrap_or(dir);
+            sweep(husk); // now, because it costs nothing while the child is busy
+            if c.detach {
+                mark_detached(dir)?;
+            }
+            if c.bridge { network_outside(child.pid, husk) } else { Ok(0) } // 3
+        })
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -435,8 +442,7 @@ struct Cgroup {
 impl Cgroup {
     /// Makes the directory and locks it. If a sweep comes between the two, it is gone: once more.
     fn make(husk: &Path, dir: PathBuf) -> Result<Cgroup> {
-        let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
-        let lock = attempt("open husk/cgroup.procs", lock)?;
+        let lock = attempt("open husk/cgroup.procs", open_locks(husk))?;
         let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
         loop {
             step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
@@ -450,6 +456,10 @@ impl Cgroup {
             }
         }
     }
+}
+
+fn open_locks(husk: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).open(husk.join("cgroup.procs"))
 }
 
 /// Locks the byte whose number is the directory's inode, fcntl(2), as long as `lock` is open.
@@ -543,8 +553,10 @@ fn children(dir: &Path) -> Vec<PathBuf> {
 const EXEC: &str = "husk-exec";
 
 /// The mark of what goes on when its husk has ended: the sticky bit of its directory.
+const DETACHED: u32 = 0o1755;
+
 fn mark_detached(dir: &Path) -> Result<()> {
-    let mode = fs::Permissions::from_mode(0o1755);
+    let mode = fs::Permissions::from_mode(DETACHED);
     step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
 }
 
@@ -553,21 +565,22 @@ fn sweep(husk: &Path) -> Vec<PathBuf> {
     if husk.join(".self").exists() {
         let _ = step!(fs::remove_dir(husk.join(".self")), "rmdir {}/.self", husk.display());
     }
-    children(husk).into_iter().filter(|dir| is_alive(husk, dir)).collect()
+    let Ok(locks) = open_locks(husk) else { return vec![] };
+    children(husk).into_iter().filter(|dir| is_alive(&locks, dir)).collect()
 }
 
 /// What is neither locked nor marked dies, and what is marked goes when it is empty.
-fn is_alive(husk: &Path, dir: &Path) -> bool {
-    let lock = File::options().read(true).write(true).open(husk.join("cgroup.procs"));
-    let (Ok(lock), Ok(fd)) = (lock, File::open(dir)) else { return false };
-    let is_locked = set_lock(&lock, &fd, false).is_err();
+fn is_alive(locks: &File, dir: &Path) -> bool {
+    let Ok(fd) = File::open(dir) else { return false };
+    let is_locked = set_lock(locks, &fd, false).is_err();
     // Only now: the mark is set before the lock ends.
     let Ok(meta) = fd.metadata() else { return false };
     if meta.nlink() > 2 {
-        let execs = children(dir).into_iter().filter(|dir| dir.extension() == Some(EXEC.as_ref()));
-        execs.filter(|dir| !is_alive(husk, dir)).count();
+        for exec in children(dir) {
+            let _ = exec.extension() == Some(EXEC.as_ref()) && is_alive(locks, &exec);
+        }
     }
-    let is_alive = is_locked || (meta.mode() & 0o1000 != 0 && is_populated(dir));
+    let is_alive = is_locked || (meta.mode() & DETACHED == DETACHED && is_populated(dir));
     if !is_alive {
         remove_cgroup(dir);
     }
@@ -739,15 +752,7 @@ fn set_address_and_up(name: &str, ip: Ipv4Addr) -> Result<bool> {
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
 /// The name leases the address: the kernel refuses a second interface of that name.
-fn network_outside(c: &Container, pid: Pid, cgroup: &Cgroup) -> Result<u32> {
-    let husk = cgroup.dir.parent().unwrap_or(&cgroup.dir);
-    sweep(husk);
-    if c.detach {
-        mark_detached(&cgroup.dir)?;
-    }
-    if !c.bridge {
-        return Ok(0);
-    }
+fn network_outside(pid: Pid, husk: &Path) -> Result<u32> {
     narrate(format_args!("3. network, the host's side"));
     // Only what is up has routes.
     if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
@@ -1348,10 +1353,10 @@ fn field<'a>(status: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 /// The container of that name, or the only one whose name begins like that.
-fn find_container(wanted: &CString) -> Result<PathBuf> {
+fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     let wanted = wanted.to_string_lossy();
     let name = |dir: &PathBuf| dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut found = sweep(&husk_cgroup()?);
+    let mut found = living.to_vec();
     found.retain(|dir| !wanted.is_empty() && name(dir).starts_with(&*wanted));
     found.sort(); // a whole name comes before those that begin with it
     match &found[..] {
@@ -1367,7 +1372,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         return Err(error("exec: expected a CONTAINER and a COMMAND"));
     }
     shield()?;
-    let dir = find_container(&c.command.remove(0))?;
+    let dir = find_container(&sweep(&husk_cgroup()?), &c.command.remove(0))?;
     let gone = || error(format!("{}: not running", dir.display()));
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
     let name = format!("{:08x}.{EXEC}", random());
@@ -1404,7 +1409,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running
     // in the background goes on.
     if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
-        let _ = cgroup.fd.set_permissions(fs::Permissions::from_mode(0o1755));
+        let _ = cgroup.fd.set_permissions(fs::Permissions::from_mode(DETACHED));
     }
     outcome
 }
@@ -1452,8 +1457,9 @@ fn stop_command(c: Container) -> Result<u8> {
         return Err(error("stop: expected a CONTAINER"));
     }
     let (mut dirs, mut missing) = (vec![], vec![]);
+    let living = sweep(&husk_cgroup()?);
     for name in &c.command {
-        match find_container(name) {
+        match find_container(&living, name) {
             Ok(dir) => {
                 if let Some((_, pidfd, _)) = first_process(&dir) {
                     let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
