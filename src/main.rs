@@ -3,10 +3,8 @@
 //! of contents; README.md has a chapter for each numbered section.
 
 use libc::*;
-use nix::errno::Errno;
-use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
+use nix::fcntl::{self, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{self, SigSet, Signal};
@@ -14,18 +12,20 @@ use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, So
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::sys::{prctl, signalfd::SignalFd, stat, statvfs};
 use nix::unistd::{self, Gid, Pid, Uid, UnlinkatFlags, ttyname};
+use nix::{errno::Errno, net::if_::if_nametoindex};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{DirEntryExt, PermissionsExt, symlink};
 use std::os::unix::{net::UnixStream, prelude::*};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, exit};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use std::{cell::Cell, convert::Infallible, env, fmt, fmt::Display, hash::BuildHasher, thread};
-use std::{hash::RandomState, mem, net::Ipv4Addr, num::NonZero, os::fd::OwnedFd, ptr};
+use std::{cell::Cell, convert::Infallible, env, fmt::Display, fs, fs::File, hash::BuildHasher};
+use std::{
+    hash::RandomState, mem, net::Ipv4Addr, num::NonZero, os::fd::OwnedFd, ptr, sync::LazyLock,
+    thread,
+};
 
 /// What to run, and in what: the whole command line.
 #[derive(Default)]
@@ -35,12 +35,12 @@ struct Container {
     rootfs: PathBuf,
     writable: bool,
     read_only: bool,
-    volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target
+    volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target, read-only or not
     limits: Vec<(String, String)>,             // a file of the cgroup, and what to write to it
     namespaces: c_int,
     bridge: bool,
-    capabilities: u64,
-    dropped: u64,
+    capabilities: u64, // at first those of --cap-add, in the end the container's
+    dropped: u64,      // those of --cap-drop
     user: (u32, u32),
     env: Vec<CString>,
     workdir: PathBuf,
@@ -50,29 +50,25 @@ struct Container {
 }
 
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
-/// else runs in husk itself, section 3 while the child is busy with sections 4 and 5.
+/// else runs in husk itself: section 3 at the same time as sections 4 and 5.
 fn run(c: &Container) -> Result<u8> {
     let cgroup = create_cgroup(c)?; // 1
     let caller = (unistd::geteuid(), unistd::getegid());
-    let child = spawn(c.namespaces, cgroup.as_ref(), |parent| {
+    let child = spawn(c.namespaces, cgroup.as_ref(), |socket| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
         let hosts = build_root(c)?; // 5
-        let address = wait_for_parent(parent)?;
+        let address = wait_for_parent(socket)?;
         network_inside(c, address, hosts)?; // 6
-        lock_down(c, parent)?; // 7
+        lock_down(c, socket)?; // 7
         execute(c) // 8
     });
     let outcome = child.and_then(|child| {
-        supervise(&child, c.detach, || {
-            let Some(Cgroup { dir, .. }) = &cgroup else { return Ok(0) };
-            let husk = dir.parent().unwrap_or(dir);
-            sweep(husk); // now, because it costs nothing while the child is busy
-            if c.detach {
-                mark_detached(dir)?;
-            }
-            if c.bridge { network_outside(child.pid, husk) } else { Ok(0) } // 3
-        })
+        let address = network_outside(c, &child); // 3
+        let dir = cgroup.as_ref().map(|cgroup| cgroup.dir.as_path());
+        // Sweeping costs nothing as long as the child is busy.
+        let meanwhile = || drop(dir.map(|_| sweep()));
+        supervise(&child, address, dir.filter(|_| c.detach), meanwhile)
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -90,58 +86,57 @@ fn error(why: impl Display) -> Error {
 thread_local!(static NARRATOR: Cell<&'static str> = const { Cell::new("") });
 
 /// One write(2) per line, so that the lines of parent and child never mix.
-fn narrate(line: fmt::Arguments) {
+fn say(line: impl Display) {
     if !NARRATOR.get().is_empty() {
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
 }
 
+fn say_step(sentence: impl Display) {
+    say(format_args!("   {:6} {sentence}", NARRATOR.get()));
+}
+
 /// Every call that changes something is a step, with the shell command that does the same by hand:
-/// --explain prints it just before the call, and an error begins with it.
+/// --explain prints it, then the call is made (a macro gets it as text); an error begins with it.
 macro_rules! step {
     ($call:expr, $($sentence:tt)+) => {{
-        narrate(format_args!("   {:6} {}", NARRATOR.get(), format_args!($($sentence)+)));
+        say_step(format_args!($($sentence)+));
         attempt(format_args!($($sentence)+), $call)
     }};
 }
 
-/// An error's name, and what a user can do about it where the name does not say that.
 fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> Result<T> {
     result.map_err(|cause| {
-        let what = what.to_string();
-        let errno = Errno::from_raw(cause.into().raw_os_error().unwrap_or_default());
-        let hint = match errno {
-            Errno::EPERM if !rootless() => " (try sudo, or run it rootless as an ordinary user)",
-            Errno::EPERM | Errno::EACCES | Errno::ENOSPC if rootless() => user_namespaces(),
-            Errno::ENOSYS => " (this kernel is too old: husk needs Linux 5.14)",
-            Errno::EAGAIN if what.starts_with("clone3") => {
-                " (too many processes: see ulimit -u and pids.max)"
-            }
-            Errno::EXFULL => " (a bridge takes 1,023 containers)",
-            _ => "",
-        };
+        let cause = cause.into();
+        let Some(number) = cause.raw_os_error() else { return error(format!("{what}: {cause}")) };
+        let errno = Errno::from_raw(number);
+        let hint = hint(errno).map_or(String::new(), |hint| format!(" ({hint})"));
         error(format!("{what}: {errno}{hint}"))
     })
 }
 
-/// The switch that keeps ordinary users from having user namespaces, if one is set.
-fn user_namespaces() -> &'static str {
-    let switches = [
-        ("user/max_user_namespaces", "0", " (sysctl user.max_user_namespaces is 0)"),
-        (
-            "kernel/unprivileged_userns_clone",
-            "0",
-            " (sysctl kernel.unprivileged_userns_clone is 0)",
-        ),
-        (
-            "kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            " (sysctl kernel.apparmor_restrict_unprivileged_userns is 1)",
-        ),
-    ];
-    let value = |file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default();
-    let set = switches.iter().find(|(file, bad, _)| value(file).trim() == *bad);
-    set.map_or("", |(_, _, hint)| hint)
+/// What a user can do about an error, where its name does not say that.
+fn hint(errno: Errno) -> Option<&'static str> {
+    // What keeps ordinary users from having user namespaces.
+    let mut settings = [
+        "user.max_user_namespaces=0",
+        "kernel.unprivileged_userns_clone=0",
+        "kernel.apparmor_restrict_unprivileged_userns=1",
+    ]
+    .into_iter();
+    let is_set = |setting: &&str| {
+        let (name, value) = setting.split_once('=').unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
+        text.is_ok_and(|text| text.trim() == value)
+    };
+    match errno {
+        Errno::EPERM if !*ROOTLESS => Some("try sudo, or run it rootless as an ordinary user"),
+        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if *ROOTLESS => settings.find(is_set),
+        Errno::ENOSYS => Some("this kernel is too old: husk needs Linux 5.14"),
+        Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
+        Errno::EXFULL => Some("a bridge takes 1,023 containers"),
+        _ => None,
+    }
 }
 
 /// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes, and what a
@@ -160,12 +155,8 @@ fn echo(value: &str, path: impl AsRef<Path>) -> Result<()> {
 }
 
 /// Is this process in a user namespace, or must its container be? Only the first namespace maps
-/// all ids in one line, user_namespaces(7).
-fn rootless() -> bool {
-    *ROOTLESS
-}
-
-// Found out once, at the start: later /proc may be what ROOTFS says it is.
+/// all ids in one line, user_namespaces(7). Found out once, at the start: later /proc may be what
+/// ROOTFS says it is.
 static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !unistd::geteuid().is_root() || !map.trim_end().ends_with(" 4294967295")
@@ -187,8 +178,9 @@ fn print(text: &str) -> Result<u8> {
 
 // ---- 0. the command line ------------------------------------------------------------------------
 
-/// Also the table of options: a line for each group of them begins with the commands that take it,
-/// and in capitals stand their values. What does not stand here is not accepted.
+/// Also the table of options, which `parse` reads: the first ten columns of a line are the commands
+/// that take its options, two blanks lie between these, and a value is written in capitals. What an
+/// error says that it expected is from here too.
 const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
 husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
@@ -206,6 +198,9 @@ stop      -t --time SECONDS
 Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 the command can't
 be run; 127 it was not found. As an ordinary user the same commands work rootless.
 ";
+
+/// No user's number, setresuid(2).
+const CONTAINERS_USER: u32 = u32::MAX;
 
 fn main() -> ExitCode {
     for number in 1..=64 {
@@ -239,11 +234,12 @@ fn main() -> ExitCode {
 
 /// Options, then words. `-it` is `-i -t`, `-m64m` is `-m 64m`, `--opt=value` is `--opt value`.
 fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
-    let mut c = Container { bridge: !rootless(), time: 10, ..Container::default() };
+    let mut c = Container { bridge: !*ROOTLESS, time: 10, ..Container::default() };
     (c.name, c.workdir, c.namespaces) = (format!("{:08x}", random()), "/".into(), NAMESPACES);
-    c.user.0 = if command == "exec" { u32::MAX } else { 0 }; // exec has the container's by default
-    let lines = HELP.lines().filter(|line| line.contains(command));
-    let table: Vec<&str> = lines.flat_map(|line| line.split("  ")).collect();
+    c.user.0 = if command == "exec" { CONTAINERS_USER } else { 0 };
+    let lines = HELP.lines().filter_map(|line| line.split_at_checked(10));
+    let lines = lines.filter(|(commands, _)| commands.split(' ').any(|word| word == command));
+    let table: Vec<&str> = lines.flat_map(|(_, options)| options.split("  ")).collect();
     while let Some(word) = words.pop_front_if(|word| word.len() > 1 && word.as_bytes()[0] == b'-') {
         let bytes = word.as_bytes();
         let equals = bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len());
@@ -289,7 +285,7 @@ impl Container {
             "writable" => self.writable = true,
             "memory" | "cpus" | "pids-limit" | "cgroup" => self.limits.push(limit(option, text)?),
             "network" => match text {
-                "bridge" if !rootless() => (self.bridge, self.namespaces) = (true, NAMESPACES),
+                "bridge" if !*ROOTLESS => (self.bridge, self.namespaces) = (true, NAMESPACES),
                 "none" => (self.bridge, self.namespaces) = (false, NAMESPACES),
                 "host" => (self.bridge, self.namespaces) = (false, NAMESPACES & !CLONE_NEWNET),
                 _ => return None,
@@ -307,7 +303,7 @@ impl Container {
             },
             "workdir" => self.workdir = Path::new(value).is_absolute().then(|| value.into())?,
             "user" => {
-                let id = |id: &str| id.parse().ok().filter(|id| *id != u32::MAX);
+                let id = |id: &str| id.parse().ok().filter(|id| *id != CONTAINERS_USER);
                 let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
                 self.user = (id(uid)?, id(gid)?);
             }
@@ -389,13 +385,14 @@ fn run_command(mut c: Container) -> Result<u8> {
     if c.hostname.is_empty() {
         c.hostname = c.name.clone();
     }
-    c.namespaces |= if rootless() { CLONE_NEWUSER } else { 0 };
-    // ALL comes first, names are exceptions from it.
-    c.capabilities = match (c.capabilities & ALL, c.dropped & ALL) {
-        (ALL, _) => !(c.dropped & !ALL),
-        (_, ALL) => c.capabilities,
-        _ => (KEPT.split(' ').filter_map(capability).sum::<u64>() | c.capabilities) & !c.dropped,
+    c.namespaces |= if *ROOTLESS { CLONE_NEWUSER } else { 0 };
+    // ALL comes first, names are exceptions from it: `--cap-drop ALL --cap-add KILL` is KILL alone.
+    let before = match (c.capabilities & ALL, c.dropped & ALL) {
+        (ALL, _) => u64::MAX,
+        (_, ALL) => 0,
+        _ => KEPT.split(' ').filter_map(capability).sum(),
     };
+    c.capabilities |= before & !c.dropped;
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let home = if c.user.0 == 0 { "/root" } else { "/" };
     let term = terminal().and_then(|_| env::var("TERM").ok()).map(|term| format!("\0TERM={term}"));
@@ -413,7 +410,8 @@ fn shield() -> Result<()> {
     let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
     let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
     if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
-        return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk")); // exec has made it a number
+        // Else the process would be called "4", from /proc/self/fd/4.
+        return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk"));
     }
     let sealed_copy = || {
         let mut copy = File::from(memfd_create("husk", MFdFlags::MFD_ALLOW_SEALING)?);
@@ -441,35 +439,37 @@ struct Cgroup {
 
 impl Cgroup {
     /// Makes the directory and locks it. If a sweep comes between the two, it is gone: once more.
-    fn make(husk: &Path, dir: PathBuf) -> Result<Cgroup> {
-        let lock = attempt("open husk/cgroup.procs", open_locks(husk))?;
+    fn make(dir: PathBuf) -> Result<Cgroup> {
+        let lock = attempt("open cgroup.procs", open_locks())?;
         let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
         loop {
             step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
-            let locked = || File::open(&dir).and_then(|fd| set_lock(&lock, &fd, true).map(|()| fd));
-            match step!(locked(), "fcntl F_OFD_SETLKW (the inode of {})", dir.display()) {
+            let lock_it = || {
+                let fd = File::open(&dir)?;
+                set_lock(&lock, F_WRLCK, fd.metadata()?.ino(), true).map(|()| fd)
+            };
+            match step!(lock_it(), "fcntl F_OFD_SETLKW (the inode of {})", dir.display()) {
                 Ok(fd) if inode(fd.metadata()) == inode(fs::metadata(&dir)) => {
                     return Ok(Cgroup { dir, fd, lock });
                 }
                 Err(why) if fs::remove_dir(&dir).is_ok() => return Err(why),
-                _ => {}
+                _ => {} // swept
             }
         }
     }
 }
 
-fn open_locks(husk: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).open(husk.join("cgroup.procs"))
+fn open_locks() -> io::Result<File> {
+    File::options().read(true).write(true).open("cgroup.procs")
 }
 
-/// Locks the byte whose number is the directory's inode, fcntl(2), as long as `lock` is open.
-fn set_lock(lock: &File, dir: &File, wait: bool) -> io::Result<()> {
+/// Locks the byte whose number is a directory's inode, fcntl(2), as long as `locks` is open.
+fn set_lock(locks: &File, kind: c_int, inode: u64, wait: bool) -> io::Result<()> {
     // SAFETY: all of struct flock are integers.
     let mut byte: flock = unsafe { mem::zeroed() };
-    (byte.l_type, byte.l_start, byte.l_len) = (F_WRLCK as i16, dir.metadata()?.ino() as i64, 1);
+    (byte.l_type, byte.l_start, byte.l_len) = (kind as i16, inode as i64, 1);
     let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
-    fcntl::fcntl(lock, how)?;
-    Ok(())
+    Ok(fcntl::fcntl(locks, how).map(drop)?)
 }
 
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
@@ -491,24 +491,25 @@ fn husk_cgroup() -> Result<PathBuf> {
 
 /// Made before the clone, so that the container is born inside and never runs without its limits.
 fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
-    narrate(format_args!("1. cgroup: the budget"));
+    say("1. cgroup: the budget");
     let husk = match husk_cgroup() {
-        Err(_) if rootless() && c.limits.is_empty() && !c.detach => return Ok(None),
+        Err(_) if *ROOTLESS && c.limits.is_empty() && !c.detach => return Ok(None),
         husk => husk?,
     };
     if !husk.exists() || !c.limits.is_empty() {
         step!(fs::create_dir_all(&husk), "mkdir -p {}", husk.display())?;
         enable_controllers(&husk, &c.limits);
     }
-    let dir = husk.join(&c.name);
+    step!(unistd::chdir(&husk), "cd {}", husk.display())?;
+    let dir = Path::new(".").join(&c.name);
     let patience = Instant::now() + Duration::from_millis(100);
-    while dir.exists() && sweep(&husk).contains(&dir) {
+    while dir.exists() && sweep().contains(&dir) {
         if Instant::now() > patience {
             return Err(error(format!("{}: a container of that name is running", c.name)));
         }
         thread::yield_now(); // it may be locked for a moment only, by a husk that sweeps it away
     }
-    let cgroup = Cgroup::make(&husk, dir)?;
+    let cgroup = Cgroup::make(dir)?;
     for (file, value) in &c.limits {
         let (path, controller) = (cgroup.dir.join(file), file.split('.').next().unwrap_or(file));
         let missing = || error(format!("{file}: no {controller} controller in {}", husk.display()));
@@ -526,7 +527,8 @@ fn memory_limit(c: &Container) -> Option<&str> {
 }
 
 /// Controllers are handed down from level to level, by cgroups without processes of their own (or
-/// the root). Failure is no error: who asked for a limit is told that its file is missing.
+/// the root): where husk itself is in the way, it moves to `.self`, beside the containers. Failure
+/// is no error: who asked for a limit is told that its file is missing.
 fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
     let (top, own) = (husk.parent().unwrap_or(husk), unistd::getpid().to_string());
     if read(top.join("cgroup.procs")).is_ok_and(|pids| pids.lines().any(|pid| pid == own)) {
@@ -541,12 +543,12 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
     }
 }
 
-/// The cgroups right below one. No container's name begins with a dot.
-fn children(dir: &Path) -> Vec<PathBuf> {
+/// The cgroups right below one, and their inodes. No container's name begins with a dot.
+fn children(dir: &Path) -> Vec<(PathBuf, u64)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let names = dirs.filter(|dir| !dir.file_name().as_bytes().starts_with(b"."));
-    names.map(|dir| dir.path()).collect()
+    let named = dirs.filter(|dir| !dir.file_name().as_bytes().starts_with(b"."));
+    named.map(|dir| (dir.path(), dir.ino())).collect()
 }
 
 /// How the name of an exec's cgroup ends. It begins with a random number.
@@ -561,30 +563,49 @@ fn mark_detached(dir: &Path) -> Result<()> {
 }
 
 /// Clears away what killed husks left behind, and returns the containers that are left.
-fn sweep(husk: &Path) -> Vec<PathBuf> {
-    if husk.join(".self").exists() {
-        let _ = step!(fs::remove_dir(husk.join(".self")), "rmdir {}/.self", husk.display());
+fn sweep() -> Vec<PathBuf> {
+    if Path::new(".self").exists() {
+        let _ = step!(fs::remove_dir(".self"), "rmdir .self");
     }
-    let Ok(locks) = open_locks(husk) else { return vec![] };
-    children(husk).into_iter().filter(|dir| is_alive(&locks, dir)).collect()
+    let Ok(locks) = open_locks() else { return vec![] };
+    let mut dirs = children(Path::new("."));
+    dirs.retain(|(dir, inode)| is_alive_or_removed(&locks, dir, *inode));
+    dirs.into_iter().map(|(dir, _)| dir).collect()
 }
 
-/// What is neither locked nor marked dies, and what is marked goes when it is empty.
-fn is_alive(locks: &File, dir: &Path) -> bool {
-    let Ok(fd) = File::open(dir) else { return false };
-    let is_locked = set_lock(locks, &fd, false).is_err();
-    // Only now: the mark is set before the lock ends.
-    let Ok(meta) = fd.metadata() else { return false };
-    if meta.nlink() > 2 {
-        for exec in children(dir) {
-            let _ = exec.extension() == Some(EXEC.as_ref()) && is_alive(locks, &exec);
+/// The living containers, for the commands of section 9.
+fn living() -> Result<Vec<PathBuf>> {
+    let husk = husk_cgroup()?;
+    Ok(if unistd::chdir(&husk).is_ok() { sweep() } else { vec![] })
+}
+
+/// What is locked lives, what is marked lives until it is empty. All else is removed.
+fn is_alive_or_removed(locks: &File, dir: &Path, inode: u64) -> bool {
+    let is_locked = set_lock(locks, F_WRLCK, inode, false).is_err();
+    // Only now: a husk marks its container before it lets go of the lock. And the name may be a
+    // new container's by now.
+    let Some(meta) = fs::metadata(dir).ok().filter(|meta| meta.ino() == inode) else { return true };
+    let has_children = meta.nlink() > 2; // as each directory has, 2 links are its name and its "."
+    if has_children {
+        let is_exec = |child: &PathBuf| child.extension() == Some(EXEC.as_ref());
+        for (exec, inode) in children(dir).into_iter().filter(|(child, _)| is_exec(child)) {
+            is_alive_or_removed(locks, &exec, inode);
         }
     }
-    let is_alive = is_locked || (meta.mode() & DETACHED == DETACHED && is_populated(dir));
-    if !is_alive {
-        remove_cgroup(dir);
+    if is_locked {
+        return true;
     }
-    is_alive
+    if meta.mode() & DETACHED == DETACHED {
+        // Quicker than to ask first: this is done at each start, for each living container.
+        say_step(format_args!("rmdir {} (if it is empty)", dir.display()));
+        let removed = fs::remove_dir(dir);
+        if removed.is_ok() || !has_children || is_populated(dir) {
+            let _ = set_lock(locks, F_UNLCK, inode, false); // many locks are slow ones
+            return removed.is_err();
+        }
+    }
+    remove_cgroup(dir);
+    false
 }
 
 fn is_populated(dir: &Path) -> bool {
@@ -603,7 +624,7 @@ fn remove_cgroup(dir: &Path) {
         let _ = echo("1", dir.join("cgroup.kill"));
         wait_until_empty(dir, Instant::now() + Duration::from_secs(2));
     }
-    children(dir).iter().for_each(|child| remove_cgroup(child));
+    children(dir).iter().for_each(|(child, _)| remove_cgroup(child));
     let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
 }
 
@@ -624,11 +645,11 @@ fn spawn<F>(namespaces: c_int, cgroup: Option<&Cgroup>, body: F) -> Result<Child
 where
     F: FnOnce(&UnixStream) -> Result<Infallible>,
 {
-    narrate(format_args!("2. clone: new namespaces"));
+    say("2. clone: new namespaces");
     let _ = handled_signals().thread_block(); // until `wait` asks for them
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
-    // CLONE_INTO_CGROUP: the libc crate's constant is an int, and too small for it.
-    let (into, dir) = cgroup.map_or((0, 0), |c| (0x2_0000_0000, c.fd.as_raw_fd() as u64));
+    const INTO_CGROUP: u64 = 0x2_0000_0000; // the libc crate's constant is an int, too small for it
+    let (into, dir) = cgroup.map_or((0, 0), |c| (INTO_CGROUP, c.fd.as_raw_fd() as u64));
     // struct clone_args: flags, exit_signal and cgroup; 0 means "not used".
     let args = [namespaces as u64 | into, 0, 0, 0, SIGCHLD as u64, 0, 0, 0, 0, 0, dir];
     // SAFETY: without a stack of its own the child goes on here in a copy of our memory, as after
@@ -639,10 +660,11 @@ where
         return Ok(Child { pid: Pid::from_raw(pid as i32), socket: ours });
     }
     drop(ours);
-    // The parent's alone: else the lock would last until exec, whatever has become of husk.
+    // The parent's alone: else the lock would last until exec, whatever has become of husk. (Its
+    // owner here is never dropped: this process ends in exec or exit.)
     cgroup.map(|cgroup| unistd::close(cgroup.lock.as_raw_fd()));
     NARRATOR.set(if NARRATOR.get().is_empty() { "" } else { "child" });
-    let Err(Error(status, why)) = body(&theirs);
+    let Err(Error(status, why)) = body(&theirs); // what does not fail does not come back
     let report = [&[status], why.as_bytes()].concat();
     let _ = socket::send(theirs.as_raw_fd(), &report, MsgFlags::MSG_NOSIGNAL);
     exit(status.into())
@@ -660,15 +682,23 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
 
-/// The parent's half: what has to come from outside, then the word to go on, then waiting.
-fn supervise(child: &Child, detach: bool, prepare: impl FnOnce() -> Result<u32>) -> Result<u8> {
+/// The parent's half: the word to go on, if all is well, and then to wait, unless the container is
+/// to be detached; then it is given by its cgroup's directory.
+fn supervise(
+    child: &Child,
+    address: Result<u32>,
+    detached: Option<&Path>,
+    meanwhile: impl FnOnce(),
+) -> Result<u8> {
     let mut socket = &child.socket;
-    let outcome = prepare().and_then(|address| {
-        let terminal = if detach { None } else { hand_over_terminal(child.pid) };
+    let outcome = address.and_then(|address| {
+        detached.map_or(Ok(()), mark_detached)?;
+        let terminal = if detached.is_some() { None } else { hand_over_terminal(child.pid) };
         let (fd, word) = (socket.as_raw_fd(), address.to_ne_bytes());
         let send = || socket::send(fd, &word, MsgFlags::MSG_NOSIGNAL);
-        let sent = step!(send(), "sendto (the child may go on)");
-        let status = sent.and_then(|_| if detach { Ok(0) } else { wait(child.pid, &terminal) });
+        step!(send(), "sendto (the child may go on)")?;
+        meanwhile();
+        let status = if detached.is_some() { Ok(0) } else { wait(child.pid, &terminal) };
         terminal.iter().for_each(take_back_terminal);
         status
     });
@@ -693,7 +723,7 @@ fn wait_for_parent(mut parent: &UnixStream) -> Result<u32> {
 
 // ---- 3. network, the host's side ----------------------------------------------------------------
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1); // of 10.77.0.0/16
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1); // of 10.77.0.0/16, see RULES and `row`
 
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
 /// sends bridged frames through it. From outside only answers come in.
@@ -704,7 +734,8 @@ const RULES: [&str; 3] = [
 ];
 
 /// Asks the kernel to make or change something, netlink(7): a header (nlmsghdr), then a fixed part,
-/// then attributes, rtnetlink(7). False if it is there already.
+/// then attributes, rtnetlink(7). False if it is there already. (NLM_F_CREATE and NLM_F_EXCL mean
+/// nothing to RTM_SETLINK.)
 fn netlink(kind: u16, body: &[u8]) -> Result<bool, Errno> {
     let (raw, route) = (SockType::Raw, SockProtocol::NetlinkRoute);
     let socket = socket::socket(AddressFamily::Netlink, raw, SockFlag::SOCK_CLOEXEC, route)?;
@@ -752,25 +783,29 @@ fn set_address_and_up(name: &str, ip: Ipv4Addr) -> Result<bool> {
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
 /// The name leases the address: the kernel refuses a second interface of that name.
-fn network_outside(pid: Pid, husk: &Path) -> Result<u32> {
-    narrate(format_args!("3. network, the host's side"));
-    // Only what is up has routes.
+fn network_outside(c: &Container, child: &Child) -> Result<u32> {
+    if !c.bridge {
+        return Ok(0);
+    }
+    say("3. network, the host's side");
+    // A bridge that is up has a route, and so a line here.
     if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
-        make_bridge(husk)?;
+        make_bridge()?;
     }
     let bridge = attempt("husk0", if_nametoindex("husk0"))?;
     loop {
         // 0 is the network, 1 the gateway, the last broadcast.
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
-        let namespace = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
+        let namespace = attribute(IFLA_NET_NS_PID, &child.pid.as_raw().to_ne_bytes());
         let peer = attribute(1, &link("eth0", 0, &[mac(ip), namespace])); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
         let made = step!(
             netlink(RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind])),
-            "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
+            "ip link add {name} up master husk0 type veth peer eth0 netns {}",
+            child.pid
         );
         if made? {
             return Ok(ip.to_bits());
@@ -780,8 +815,9 @@ fn network_outside(pid: Pid, husk: &Path) -> Result<u32> {
 
 /// Once per host, by one husk at a time. A husk0 that is up proves that all else was done before,
 /// whenever a husk was killed. iptables(8) is the one program that husk runs for itself.
-fn make_bridge(husk: &Path) -> Result<bool> {
-    let dir = attempt("open the husk cgroup", File::open(husk))?;
+fn make_bridge() -> Result<bool> {
+    let husk = husk_cgroup()?;
+    let dir = attempt("open the husk cgroup", File::open(&husk))?;
     step!(dir.lock(), "flock {}", husk.display())?;
     echo("1", "/proc/sys/net/ipv4/ip_forward")?;
     for rule in RULES {
@@ -791,7 +827,7 @@ fn make_bridge(husk: &Path) -> Result<bool> {
             done.status.success().then_some(()).ok_or_else(why)
         };
         let check = rule.replace(" -A ", " -C ").replace(" -I ", " -C ");
-        narrate(format_args!("   {:6} iptables -w {check}", NARRATOR.get()));
+        say_step(format_args!("iptables -w {check}"));
         match iptables(&check) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
@@ -814,7 +850,7 @@ fn make_bridge(husk: &Path) -> Result<bool> {
 // ---- 4. hostname --------------------------------------------------------------------------------
 
 fn set_hostname(c: &Container) -> Result<()> {
-    narrate(format_args!("4. hostname"));
+    say("4. hostname");
     step!(unistd::sethostname(&c.hostname), "hostname {}", c.hostname)
 }
 
@@ -853,7 +889,7 @@ const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
 /// and umount put the host out of reach, and only then does anything follow the paths of ROOTFS:
 /// wherever its symlinks point, they can't lead out any more. Returns /etc/hosts.
 fn build_root(c: &Container) -> Result<File> {
-    narrate(format_args!("5. root file system"));
+    say("5. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
@@ -866,18 +902,20 @@ fn build_root(c: &Container) -> Result<File> {
         step!(fs::write(format!("etc/{file}"), text), "write etc/{file}")?;
     }
     let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
-    let own = ["/dev", "/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
+    let own = ["/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
     let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
-    let mut trees = vec![];
+    let dev = clone_tree("dev".as_ref(), MsFlags::MS_REC)?;
+    replace_stdio(&dev, c.detach)?;
+    let mut trees = vec![(dev, Path::new("/dev"))];
     for (source, target, flags) in own.iter().chain(&c.volumes) {
         trees.push((clone_tree(source, *flags)?, target));
     }
     let proc = clone_tree("proc".as_ref(), MsFlags::MS_REC)?;
-    replace_stdio(&trees[0].0, c.detach)?;
     step!(unistd::chdir("root"), "cd root")?;
     // Both roots in one place: so the old one needs no directory in the new one.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
-    // On it now lies the host, and on that the tmpfs.
+    // Three mounts now lie over each other: the container's root, the host's, and the tmpfs that
+    // covered that one. Each of these takes the uppermost away.
     for _ in 0..2 {
         step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     }
@@ -899,28 +937,27 @@ fn build_root(c: &Container) -> Result<File> {
 /// The caller's terminal and /dev/null come in through 0, 1 and 2 as well: the same, but by the
 /// read-only mounts, so that fchmod(2) does not reach the host's.
 fn replace_stdio(dev: &OwnedFd, detach: bool) -> Result<()> {
-    for fd in 0..3 {
-        let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_or(0, |meta| meta.rdev());
-        let is_same = |node: &&str| {
-            let node = stat::fstatat(dev, *node, AtFlags::empty());
-            own != 0 && node.is_ok_and(|node| node.st_rdev == own)
-        };
-        let null = (detach && fd == 0).then_some("null");
-        let mut nodes = DEVICES.split(' ').chain(["console"]);
-        let Some(node) = null.or(nodes.find(is_same)) else { continue };
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    for name in DEVICES.split(' ').chain(["console"]) {
         // What a user may not open is not his to change either.
-        if let Ok(open) = fcntl::openat(dev, node, flags, stat::Mode::empty()) {
-            // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
-            attempt("dup2", Errno::result(unsafe { dup2(open.as_raw_fd(), fd) }))?;
+        let Ok(node) = fcntl::openat(dev, name, flags, stat::Mode::empty()) else { continue };
+        let number = stat::fstat(&node).map_or(0, |meta| meta.st_rdev);
+        for fd in 0..3 {
+            let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_or(0, |meta| meta.rdev());
+            if own != 0 && own == number || detach && fd == 0 && name == "null" {
+                // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
+                attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
+            }
         }
     }
     Ok(())
 }
 
-/// The tmpfs covers the host's "/", where "/.." leads to it, and "/" still to the host. In it is an
-/// overlay of what the container changes (upper) over ROOTFS, which is ".": so its name may hold
-/// commas and colons. The tmpfs ends with the container's last process, whatever ended that.
+/// Everything is made in a tmpfs, mounted over the host's "/" because no host lacks that directory.
+/// Such a mount does not change what "/" is to a process whose root lies below it, but ".." looks
+/// at the uppermost mount: so "/.." is the tmpfs, and "/" still the host. The root is an overlay of
+/// what the container changes (upper) over ROOTFS, which is ".": so its name may hold commas and
+/// colons. The tmpfs ends with the container's last process, whatever ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
     let size = memory_limit(c).unwrap_or("50%");
@@ -928,14 +965,14 @@ fn mount_root(c: &Container) -> Result<()> {
     for dir in ["upper", "work", "root", "empty", "etc"] {
         step!(fs::create_dir(format!("/../{dir}")), "mkdir /../{dir}")?;
     }
-    let user = if rootless() { ",userxattr" } else { "" };
+    let user = if *ROOTLESS { ",userxattr" } else { "" };
     let overlay = format!("nodev,lowerdir=.,upperdir=/../upper,workdir=/../work{user}");
     if c.writable {
         bind(".", "/../root", MsFlags::MS_NODEV)?;
     } else {
         mount_line("overlay", "/../root", "overlay", &overlay)?;
     }
-    step!(unistd::chdir("/.."), "cd -P /..")
+    step!(unistd::chdir("/.."), "cd -P /..") // from here on, names without a slash are in the tmpfs
 }
 
 /// /dev, /proc and /sys.
@@ -945,14 +982,14 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
     for [source, target, fstype, options] in MOUNTS {
         step!(fs::create_dir_all(target), "mkdir -p {target}")?;
         // A sysfs shows a network, and only who owns that may mount one.
-        if fstype == "sysfs" && rootless() && namespaces & CLONE_NEWNET == 0 {
+        if fstype == "sysfs" && *ROOTLESS && namespaces & CLONE_NEWNET == 0 {
             bind("/sys", target, read_only | MsFlags::MS_REC)?;
             bind("empty", "sys/fs/cgroup", read_only)?; // else the next mount is EBUSY
             continue;
         }
         // Group 5, tty, is not among a user's ids.
-        let absent = if rootless() { ",gid=5" } else { " " };
-        mount_line(source, target, fstype, &options.replace(absent, ""))?;
+        let options = options.trim_end_matches(if *ROOTLESS { ",gid=5" } else { "" });
+        mount_line(source, target, fstype, options)?;
     }
     for name in DEVICES.split(' ') {
         bind(format!("/dev/{name}"), format!("dev/{name}"), device)?;
@@ -970,7 +1007,8 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
     READ_ONLY.split(' ').filter(exists).try_for_each(|path| bind(path, path, read_only))
 }
 
-/// A line of fstab(5). MS_RDONLY is 1, MS_NOSUID 2, and so on; other words go to the file system.
+/// A line of fstab(5). Four options are bits for the kernel, from MS_RDONLY, 1, to MS_NOEXEC, 8;
+/// the others are for the file system.
 fn mount_line(source: &str, target: &str, fstype: &str, options: &str) -> Result<()> {
     let flag = |word: &str| ["ro", "nosuid", "nodev", "noexec"].iter().position(|it| *it == word);
     let flags = options.split(',').filter_map(flag).map(|bit| 1 << bit).sum();
@@ -1045,7 +1083,7 @@ fn name_servers(is_shared: bool) -> String {
 // ---- 6. network, the container's side -----------------------------------------------------------
 
 fn network_inside(c: &Container, address: u32, mut hosts: File) -> Result<()> {
-    narrate(format_args!("6. network, the container's side"));
+    say("6. network, the container's side");
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
     }
@@ -1086,8 +1124,8 @@ fn capability(text: &str) -> Option<u64> {
     number.map(|number| 1 << number).or((name == "ALL").then_some(ALL))
 }
 
-/// System calls that answer EPERM, and the capability with which they don't. Each was a way out, or
-/// changes what all containers share.
+/// Capabilities, and system calls that answer EPERM to who has none of these. Each call was a way
+/// out, or changes what all containers share.
 const DENIED: &[(&str, &[c_long])] = &[
     // Mounts and namespaces: as root of a new user namespace a tenant reaches kernel code that was
     // written for the real root (CVE-2022-0185, CVE-2023-0386).
@@ -1118,9 +1156,11 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("", &[SYS_uselib, SYS_ustat, SYS_sysfs, SYS__sysctl]), // only attackers still use them
 ];
 
+const ALL_NAMESPACES: c_int = NAMESPACES | CLONE_NEWCGROUP | CLONE_NEWUSER;
+
 /// Refused for one argument: the call, which argument, how it is compared, and with what.
 const DENIED_ARGUMENTS: [(c_long, u32, u32, u32); 4] = [
-    (SYS_clone, 0, BPF_JSET, 0x7e02_0000), // any CLONE_NEW*, as unshare
+    (SYS_clone, 0, BPF_JSET, ALL_NAMESPACES as u32), // as unshare
     (SYS_ioctl, 1, BPF_JEQ, TIOCSTI as u32), // types into the caller's terminal (CVE-2017-5226)
     (SYS_ioctl, 1, BPF_JEQ, TIOCLINUX as u32), // the same on a console
     (SYS_socket, 0, BPF_JEQ, AF_VSOCK as u32), // past the network namespace, to the hypervisor
@@ -1145,7 +1185,8 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     let lacks = |names: &str| names.split(' ').all(lacks_one);
     // Another ABI numbers its calls differently (int 0x80).
     let mut filter = vec![load(4), equal(AUDIT_ARCH, 1, 0), REFUSE, load(0)];
-    // Above the last call that this file knows are only newer ones, and x32's.
+    // Above mseal are only calls newer than this table, and x32's. "Unknown" makes programs do
+    // without them, as on an older kernel; EPERM would be taken for an answer.
     filter.extend([bpf(BPF_JMP | BPF_JGT, SYS_mseal as u32, 0, 1), UNKNOWN]);
     for (call, argument, how, value) in DENIED_ARGUMENTS {
         if call != SYS_clone || lacks("SYS_ADMIN") {
@@ -1175,23 +1216,25 @@ fn search(denied: &[(u32, sock_filter)]) -> Vec<sock_filter> {
     [vec![bpf(BPF_JMP | BPF_JGE, first, low.len(), 0)], low, high].concat()
 }
 
-/// Now the process becomes as weak as its command may be. The order is not free: each line needs a
-/// power that a later one takes away.
+/// Now the process becomes as weak as its command may be. The order is not free: the bounding set
+/// and the ids need capabilities, the filter needs no_new_privs.
 fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
-    narrate(format_args!("7. lock-down"));
+    say("7. lock-down");
     // The bounding set: what no program can get back. What husk does not hold, it can't give.
+    say_step(format_args!("setpriv --bounding-set (of 0x{:x})", c.capabilities));
     let mut kept = 0;
     for number in 0..63 {
         let is_kept = c.capabilities >> number & 1 == 1;
         let action = if is_kept { PR_CAPBSET_READ } else { PR_CAPBSET_DROP };
-        // SAFETY: prctl(2) takes numbers here, and changes nothing in memory.
+        // SAFETY: prctl(2) takes numbers here, and changes nothing in memory. Of the two actions
+        // the first answers with the bit, the other with 0.
         match Errno::result(unsafe { libc::prctl(action, number, 0, 0, 0) }) {
             Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            held => kept |= (attempt("setpriv --bounding-set", held)? as u64) << number,
+            is_held => kept |= (attempt("setpriv --bounding-set", is_held)? as u64) << number,
         }
     }
     let (uid, gid) = (Uid::from_raw(c.user.0), Gid::from_raw(c.user.1));
-    if !rootless() {
+    if !*ROOTLESS {
         step!(unistd::setgroups(&[]), "setpriv --clear-groups")?;
     }
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;
@@ -1205,8 +1248,8 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
     step!(capset(), "capset 0x{effective:x}")?;
     step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     if !c.detach {
-        // Every change of ids or capabilities clears this one. A parent that died before it has
-        // closed its end of the socket.
+        // So late because every change of ids or capabilities clears it. If the parent died before
+        // this line no signal comes; but then its end of the socket is closed, and no EAGAIN.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
         let word = socket::recv(parent.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
         word.err().filter(|e| *e == Errno::EAGAIN).ok_or_else(|| error("the parent is gone"))?;
@@ -1222,7 +1265,7 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
 
 /// The child's last line: the command takes its place, with nothing of husk's but 0, 1 and 2.
 fn execute(c: &Container) -> Result<Infallible> {
-    narrate(format_args!("8. exec, wait, exit status, clean-up"));
+    say("8. exec, wait, exit status, clean-up");
     // A link in /proc could lead the working directory out (CVE-2024-21626).
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
@@ -1241,7 +1284,7 @@ fn execute(c: &Container) -> Result<Infallible> {
     let path = c.env.iter().find_map(|pair| pair.to_bytes().strip_prefix(b"PATH="));
     let dirs = if name.contains(&b'/') { b"" } else { path.unwrap_or_default() };
     let shown = c.command[0].to_string_lossy();
-    narrate(format_args!("   {:6} exec {shown}", NARRATOR.get()));
+    say_step(format_args!("exec {shown}"));
     let mut failure = Error(127, format!("{shown}: not found"));
     for dir in dirs.split(|byte| *byte == b':').filter(|_| !name.is_empty()) {
         let file = Path::new(OsStr::from_bytes(dir)).join(OsStr::from_bytes(name));
@@ -1372,16 +1415,16 @@ fn exec_command(mut c: Container) -> Result<u8> {
         return Err(error("exec: expected a CONTAINER and a COMMAND"));
     }
     shield()?;
-    let dir = find_container(&sweep(&husk_cgroup()?), &c.command.remove(0))?;
+    let dir = find_container(&living()?, &c.command.remove(0))?;
     let gone = || error(format!("{}: not running", dir.display()));
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
     let name = format!("{:08x}.{EXEC}", random());
     let container = File::open(&dir).map_err(|_| gone())?;
-    let cgroup = Cgroup::make(dir.parent().unwrap_or(&dir), dir.join(&name))?;
+    let cgroup = Cgroup::make(dir.join(&name))?;
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
-    if c.user.0 == u32::MAX {
+    if c.user.0 == CONTAINERS_USER {
         let id = |key| field(&status, key).get(1)?.parse().ok();
-        c.user = if rootless() { (0, 0) } else { id("Uid").zip(id("Gid")).ok_or_else(gone)? };
+        c.user = if *ROOTLESS { (0, 0) } else { id("Uid").zip(id("Gid")).ok_or_else(gone)? };
     }
     add_env(&mut c, read(format!("/proc/{pid}/environ")).map_err(|_| gone())?.as_bytes());
     // These two may be husk's own too, and setns(2) refuses those.
@@ -1405,7 +1448,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         lock_down(&c, parent)?;
         execute(&c)
     });
-    let outcome = child.and_then(|child| supervise(&child, false, || Ok(0)));
+    let outcome = child.and_then(|child| supervise(&child, Ok(0), None, || ()));
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running
     // in the background goes on.
     if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
@@ -1420,7 +1463,7 @@ fn ps_command(c: Container) -> Result<u8> {
         return Err(error("ps takes no arguments"));
     }
     let titles = "PID      ADDRESS        MEMORY     AGE   COMMAND";
-    let mut rows: Vec<_> = sweep(&husk_cgroup()?).iter().filter_map(|dir| row(dir)).collect();
+    let mut rows: Vec<_> = living()?.iter().filter_map(|dir| row(dir)).collect();
     rows.push((u64::MAX, "CONTAINER".into(), titles.into()));
     rows.sort();
     let width = rows.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
@@ -1457,7 +1500,7 @@ fn stop_command(c: Container) -> Result<u8> {
         return Err(error("stop: expected a CONTAINER"));
     }
     let (mut dirs, mut missing) = (vec![], vec![]);
-    let living = sweep(&husk_cgroup()?);
+    let living = living()?;
     for name in &c.command {
         match find_container(&living, name) {
             Ok(dir) => {

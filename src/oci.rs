@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
 fn command(mut words: VecDeque<String>) -> Result<u8> {
     let global = Given::take(&mut words, GLOBAL, 1)?;
     let own = || env::var("XDG_RUNTIME_DIR").unwrap_or(format!("/tmp/husk-{}", unistd::geteuid()));
-    let default = || if rootless() { own() + "/husk" } else { "/run/husk".into() };
+    let default = || if *ROOTLESS { own() + "/husk" } else { "/run/husk".into() };
     let _ = ROOT.set(global.get("root").map_or_else(default, str::to_string).into());
     if let Some(path) = global.get("log") {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
@@ -282,7 +282,7 @@ impl Home {
         while let Some(dir) = dirs.pop() {
             let text = read(dir.join("cgroup.procs")).unwrap_or_default();
             pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
-            dirs.extend(children(&dir));
+            dirs.extend(children(&dir).into_iter().map(|(child, _)| child));
         }
         pids
     }
@@ -393,7 +393,7 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[Knob]) -> Result<Option<Cgroup
         _ => path.iter().filter(|part| *part != "/" && *part != "..").collect(),
     };
     let husk = match husk_cgroup() {
-        Err(_) if rootless() && !limits.iter().any(|limit| limit.3) => return Ok(None),
+        Err(_) if *ROOTLESS && !limits.iter().any(|limit| limit.3) => return Ok(None),
         husk => husk?,
     };
     let dir = husk.parent().unwrap_or(&husk).join(relative);
@@ -1035,7 +1035,7 @@ fn mount_one(
         _ if tree.is_some() => tree,
         // Without a cgroup namespace a new mount would show all of the host's.
         ("cgroup" | "cgroup2", Some(own)) if !has_own => Some(clone_tree(own, flags)?),
-        ("sysfs", _) if rootless() && p.new & CLONE_NEWNET == 0 => {
+        ("sysfs", _) if *ROOTLESS && p.new & CLONE_NEWNET == 0 => {
             Some(clone_tree("/sys".as_ref(), MsFlags::MS_REC | flags)?)
         }
         _ => None,

@@ -292,7 +292,7 @@ fn refusing_kernels() {
     for (inject, words) in [
         ("clone3:error=ENOSYS", &["kernel", "too old"][..]),
         ("clone3:error=EPERM", &["sudo"]),
-        ("clone3:error=EAGAIN", &["too many processes"]),
+        ("clone3:error=EAGAIN", &["too many"]),
         ("pivot_root:error=EINVAL", &["pivot_root"]),
     ] {
         let script =

@@ -408,7 +408,7 @@ fn max_user_namespaces() {
         echo 0 0 65536 >/proc/$!/gid_map
         echo go >$D/go
         wait $!"#;
-    user.sh(script).refused(125, &["ENOSPC", "user.max_user_namespaces is 0"]);
+    user.sh(script).refused(125, &["ENOSPC", "user.max_user_namespaces=0"]);
 }
 
 /// AppArmor and Debian's old switch can't be had everywhere: the kernel's answer is injected, and
@@ -433,7 +433,7 @@ fn other_switches() {
             );
             user.sh(&script)
         };
-        refused(value).refused(125, &[error, &format!("kernel.{file} is {value}")]);
+        refused(value).refused(125, &[error, &format!("kernel.{file}={value}")]);
         // Where it is on, it is not to blame.
         let other = refused(if value == "1" { "0" } else { "1" });
         assert!(other.code == 125 && !other.err.contains(file), "{other}");

@@ -204,7 +204,7 @@ fn background() {
         pty.expect(answer);
     };
     ask("$HUSK run $R sh -c 'echo started; sleep 1000' &", "started\r\n");
-    ask("read x", "");
+    ask("printf give:; read x", "give:"); // only now is the shell's line editor out of the way
     ask("words", ""); // the shell gets what is typed, not the container
     ask("echo x=$x", "x=words\r\n");
     ask("kill -9 $!; wait; $HUSK ps > /dev/null; echo swept", "swept\r\n");
