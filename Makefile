@@ -42,12 +42,12 @@ define test
 @$(NEED) $(TEST_TOOLS)
 @$(SUDO) docker version >/dev/null 2>&1 || $(NEED) podman
 @rm -f $(2)
-HUSK="$(CURDIR)/$(1)" HUSK_TEST_LOG="$(CURDIR)/$(2)" $(RUNNER) cargo test --no-fail-fast $(value ARGS)
+HUSK="$(CURDIR)/$(1)" HUSK_TEST_LOG="$(CURDIR)/$(2)" $(RUNNER) cargo test --no-fail-fast $(3) $(value ARGS)
 @tests/ran-check.sh $(2)
 endef
 RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER="$(SUDO) -E")
 
-.PHONY: build run dev dev-valgrind test test-vm vm lint asan bench soak oci install clean help
+.PHONY: build run dev dev-valgrind test test-oci test-vm vm lint asan bench soak oci install clean help
 .DELETE_ON_ERROR:
 
 build: ## the release binary (default)
@@ -70,6 +70,9 @@ dev-valgrind: $(HUSK_ASAN) ## the same with a build that checks memory use
 test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
+test-oci: ## the tests of the appendix
+	$(call test,$(HUSK),target/ran-oci.log,--features oci --test oci)
+
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
 test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show
 	@rm -f target/ran-vm.log
@@ -80,6 +83,9 @@ test-vm: build ## the same test programs in a virtual machine, for what this ker
 vm: build ## a shell in that virtual machine, to break things safely
 	@HUSK="$(CURDIR)/$(HUSK)" tests/vm.sh shell
 
+# husk frees nothing at its end. And the search for leaks, which needs a /proc that knows the process,
+# waits for ever where exec has joined a container's namespaces.
+asan dev-valgrind: export ASAN_OPTIONS = detect_leaks=0
 asan: $(HUSK_ASAN) ## all tests on a build under AddressSanitizer
 	$(call test,$(HUSK_ASAN),target/ran-asan.log)
 
@@ -97,7 +103,7 @@ lint: ## formatting, clippy, shellcheck, and the size of the sources
 	@$(NEED) shellcheck
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
 	@awk 'length > 100 { print FILENAME ":" FNR ": over 100 characters"; bad = 1 } \
-		FNR == (FILENAME ~ /main/ ? 1531 : 1651) { print FILENAME ": too long to read"; bad = 1 } \
+		FNR == (FILENAME ~ /main/ ? 1541 : 1431) { print FILENAME ": too long to read"; bad = 1 } \
 		END { exit bad }' src/*.rs
 
 bench: build ## start times and memory beside other runtimes

@@ -35,7 +35,7 @@ struct Container {
     rootfs: PathBuf,
     writable: bool,
     read_only: bool,
-    volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target, read-only or not
+    volumes: Vec<(PathBuf, PathBuf, MsFlags)>, // source, target, flags to add
     limits: Vec<(String, String)>,             // a file of the cgroup, and what to write to it
     namespaces: c_int,
     bridge: bool,
@@ -46,7 +46,8 @@ struct Container {
     workdir: PathBuf,
     command: Vec<CString>,
     detach: bool,
-    time: u32, // that stop waits, in seconds
+    no_stdin: bool, // nor has it one in the background of a terminal
+    time: u32,      // that stop waits, in seconds
 }
 
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
@@ -65,10 +66,7 @@ fn run(c: &Container) -> Result<u8> {
     });
     let outcome = child.and_then(|child| {
         let address = network_outside(c, &child); // 3
-        let dir = cgroup.as_ref().map(|cgroup| cgroup.dir.as_path());
-        // Sweeping costs nothing as long as the child is busy.
-        let meanwhile = || drop(dir.map(|_| sweep()));
-        supervise(&child, address, dir.filter(|_| c.detach), meanwhile)
+        supervise(c, &child, address, cgroup.as_ref())
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -199,7 +197,8 @@ Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 th
 be run; 127 it was not found. As an ordinary user the same commands work rootless.
 ";
 
-/// No user's number, setresuid(2).
+/// The default of exec, whose command is the same user's as the container's PID 1. No user has this
+/// number, setresuid(2).
 const CONTAINERS_USER: u32 = u32::MAX;
 
 fn main() -> ExitCode {
@@ -237,6 +236,7 @@ fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
     let mut c = Container { bridge: !*ROOTLESS, time: 10, ..Container::default() };
     (c.name, c.workdir, c.namespaces) = (format!("{:08x}", random()), "/".into(), NAMESPACES);
     c.user.0 = if command == "exec" { CONTAINERS_USER } else { 0 };
+    c.no_stdin = unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != unistd::getpgrp());
     let lines = HELP.lines().filter_map(|line| line.split_at_checked(10));
     let lines = lines.filter(|(commands, _)| commands.split(' ').any(|word| word == command));
     let table: Vec<&str> = lines.flat_map(|(_, options)| options.split("  ")).collect();
@@ -279,7 +279,7 @@ impl Container {
         match option {
             "name" => self.name = name(text)?,
             "hostname" => self.hostname = name(text)?,
-            "detach" => self.detach = true,
+            "detach" => (self.detach, self.no_stdin) = (true, true),
             "volume" => self.volumes.push(volume(value.as_bytes())?),
             "read-only" => self.read_only = true,
             "writable" => self.writable = true,
@@ -308,7 +308,8 @@ impl Container {
                 self.user = (id(uid)?, id(gid)?);
             }
             "time" => self.time = text.parse().ok()?,
-            _ => {} // what is always so
+            "rm" | "interactive" | "tty" => {} // always so
+            _ => return None,
         }
         Some(())
     }
@@ -410,7 +411,7 @@ fn shield() -> Result<()> {
     let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
     let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
     if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
-        // Else the process would be called "4", from /proc/self/fd/4.
+        // exec has named the process after a file called "4" or so, in /proc/self/fd.
         return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk"));
     }
     let sealed_copy = || {
@@ -452,8 +453,8 @@ impl Cgroup {
                 Ok(fd) if inode(fd.metadata()) == inode(fs::metadata(&dir)) => {
                     return Ok(Cgroup { dir, fd, lock });
                 }
-                Err(why) if fs::remove_dir(&dir).is_ok() => return Err(why),
-                _ => {} // swept
+                Err(why) if fs::remove_dir(&dir).is_ok() => return Err(why), // not because of that
+                _ => {}
             }
         }
     }
@@ -582,9 +583,8 @@ fn living() -> Result<Vec<PathBuf>> {
 /// What is locked lives, what is marked lives until it is empty. All else is removed.
 fn is_alive_or_removed(locks: &File, dir: &Path, inode: u64) -> bool {
     let is_locked = set_lock(locks, F_WRLCK, inode, false).is_err();
-    // Only now: a husk marks its container before it lets go of the lock. And the name may be a
-    // new container's by now.
-    let Some(meta) = fs::metadata(dir).ok().filter(|meta| meta.ino() == inode) else { return true };
+    // Only now: a husk marks its container before it lets go of the lock.
+    let Ok(meta) = fs::metadata(dir) else { return false };
     let has_children = meta.nlink() > 2; // as each directory has, 2 links are its name and its "."
     if has_children {
         let is_exec = |child: &PathBuf| child.extension() == Some(EXEC.as_ref());
@@ -592,15 +592,15 @@ fn is_alive_or_removed(locks: &File, dir: &Path, inode: u64) -> bool {
             is_alive_or_removed(locks, &exec, inode);
         }
     }
-    if is_locked {
-        return true;
+    if is_locked || meta.ino() != inode {
+        return true; // in the second case as a new container of that name
     }
     if meta.mode() & DETACHED == DETACHED {
         // Quicker than to ask first: this is done at each start, for each living container.
         say_step(format_args!("rmdir {} (if it is empty)", dir.display()));
         let removed = fs::remove_dir(dir);
         if removed.is_ok() || !has_children || is_populated(dir) {
-            let _ = set_lock(locks, F_UNLCK, inode, false); // many locks are slow ones
+            let _ = set_lock(locks, F_UNLCK, inode, false); // a long list of locks is a slow one
             return removed.is_err();
         }
     }
@@ -650,18 +650,20 @@ where
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
     const INTO_CGROUP: u64 = 0x2_0000_0000; // the libc crate's constant is an int, too small for it
     let (into, dir) = cgroup.map_or((0, 0), |c| (INTO_CGROUP, c.fd.as_raw_fd() as u64));
-    // struct clone_args: flags, exit_signal and cgroup; 0 means "not used".
-    let args = [namespaces as u64 | into, 0, 0, 0, SIGCHLD as u64, 0, 0, 0, 0, 0, dir];
+    // SAFETY: all of struct clone_args are integers; 0 means "not used".
+    let mut args: clone_args = unsafe { mem::zeroed() };
+    (args.flags, args.exit_signal, args.cgroup) = (namespaces as u64 | into, SIGCHLD as u64, dir);
     // SAFETY: without a stack of its own the child goes on here in a copy of our memory, as after
     // fork(2). There are no threads that could hold a lock in it.
-    let clone3 = || Errno::result(unsafe { syscall(SYS_clone3, &args, mem::size_of_val(&args)) });
+    let clone3 =
+        || Errno::result(unsafe { syscall(SYS_clone3, &args, mem::size_of::<clone_args>()) });
     let pid = step!(clone3(), "clone3 {:?}", CloneFlags::from_bits_retain(namespaces))?;
     if pid > 0 {
         return Ok(Child { pid: Pid::from_raw(pid as i32), socket: ours });
     }
     drop(ours);
-    // The parent's alone: else the lock would last until exec, whatever has become of husk. (Its
-    // owner here is never dropped: this process ends in exec or exit.)
+    // The parent's alone: else the lock would last until exec, whatever has become of husk. (Here
+    // `cgroup` is never dropped, which would close it again: this process ends in exec or exit.)
     cgroup.map(|cgroup| unistd::close(cgroup.lock.as_raw_fd()));
     NARRATOR.set(if NARRATOR.get().is_empty() { "" } else { "child" });
     let Err(Error(status, why)) = body(&theirs); // what does not fail does not come back
@@ -682,23 +684,18 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
 
-/// The parent's half: the word to go on, if all is well, and then to wait, unless the container is
-/// to be detached; then it is given by its cgroup's directory.
-fn supervise(
-    child: &Child,
-    address: Result<u32>,
-    detached: Option<&Path>,
-    meanwhile: impl FnOnce(),
-) -> Result<u8> {
+/// The parent's half: it gives the child the word to go on, if all is well, and waits for its end.
+fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgroup>) -> Result<u8> {
     let mut socket = &child.socket;
-    let outcome = address.and_then(|address| {
-        detached.map_or(Ok(()), mark_detached)?;
-        let terminal = if detached.is_some() { None } else { hand_over_terminal(child.pid) };
-        let (fd, word) = (socket.as_raw_fd(), address.to_ne_bytes());
-        let send = || socket::send(fd, &word, MsgFlags::MSG_NOSIGNAL);
+    let outcome = ip.and_then(|ip| {
+        if c.detach {
+            cgroup.map_or(Ok(()), |cgroup| mark_detached(&cgroup.dir))?;
+        }
+        let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
+        let send = || socket::send(socket.as_raw_fd(), &ip.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
         step!(send(), "sendto (the child may go on)")?;
-        meanwhile();
-        let status = if detached.is_some() { Ok(0) } else { wait(child.pid, &terminal) };
+        cgroup.map(|_| sweep()); // now, because it costs nothing as long as the child is busy
+        let status = if c.detach { Ok(0) } else { wait(child.pid, &terminal) };
         terminal.iter().for_each(take_back_terminal);
         status
     });
@@ -714,7 +711,7 @@ fn supervise(
     }
 }
 
-/// The parent's word to go on: the container's address, see section 3.
+/// The parent's word to go on: the container's address, or 0 if it gets none, see section 3.
 fn wait_for_parent(mut parent: &UnixStream) -> Result<u32> {
     let mut address = [0; 4];
     attempt("the parent is gone", parent.read_exact(&mut address))?;
@@ -761,7 +758,8 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An interface. Its fixed part, struct ifinfomsg, ends in its flags and which of them to change.
+/// An interface. Its fixed part, struct ifinfomsg, is a family, a type and an index (each of them
+/// 0, as it has a name), then its flags, and which of these to change.
 fn link(name: &str, flags: c_int, attributes: &[Vec<u8>]) -> Vec<u8> {
     let fixed = [0, 0, flags, flags].map(c_int::to_ne_bytes).concat();
     [fixed, attribute(IFLA_IFNAME, name.as_bytes()), attributes.concat()].concat()
@@ -903,9 +901,10 @@ fn build_root(c: &Container) -> Result<File> {
     }
     let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
     let own = ["/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
+    // Without its slash, such a name is husk's own file, in the tmpfs.
     let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
     let dev = clone_tree("dev".as_ref(), MsFlags::MS_REC)?;
-    replace_stdio(&dev, c.detach)?;
+    replace_stdio(&dev, c.no_stdin)?;
     let mut trees = vec![(dev, Path::new("/dev"))];
     for (source, target, flags) in own.iter().chain(&c.volumes) {
         trees.push((clone_tree(source, *flags)?, target));
@@ -914,8 +913,8 @@ fn build_root(c: &Container) -> Result<File> {
     step!(unistd::chdir("root"), "cd root")?;
     // Both roots in one place: so the old one needs no directory in the new one.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
-    // Three mounts now lie over each other: the container's root, the host's, and the tmpfs that
-    // covered that one. Each of these takes the uppermost away.
+    // Three mounts now lie over each other: the container's root, on that the host's, on that the
+    // tmpfs which covered it. Each of these takes the uppermost away.
     for _ in 0..2 {
         step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     }
@@ -934,9 +933,9 @@ fn build_root(c: &Container) -> Result<File> {
     Ok(hosts)
 }
 
-/// The caller's terminal and /dev/null come in through 0, 1 and 2 as well: the same, but by the
-/// read-only mounts, so that fchmod(2) does not reach the host's.
-fn replace_stdio(dev: &OwnedFd, detach: bool) -> Result<()> {
+/// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
+/// again by the read-only mounts, so that fchmod(2) does not reach the host's.
+fn replace_stdio(dev: &OwnedFd, no_stdin: bool) -> Result<()> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     for name in DEVICES.split(' ').chain(["console"]) {
         // What a user may not open is not his to change either.
@@ -944,7 +943,7 @@ fn replace_stdio(dev: &OwnedFd, detach: bool) -> Result<()> {
         let number = stat::fstat(&node).map_or(0, |meta| meta.st_rdev);
         for fd in 0..3 {
             let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_or(0, |meta| meta.rdev());
-            if own != 0 && own == number || detach && fd == 0 && name == "null" {
+            if (own != 0 && own == number) || (no_stdin && fd == 0 && name == "null") {
                 // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
                 attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
             }
@@ -1026,7 +1025,8 @@ fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, flags: MsFlags) -> R
 fn clone_tree(path: &Path, flags: MsFlags) -> Result<OwnedFd> {
     let all = if flags.contains(MsFlags::MS_REC) { AT_RECURSIVE as u32 } else { 0 };
     let (name, empty) = (c_string(path), c"".as_ptr());
-    // struct mount_attr: what to set. The bits for ro, nosuid, nodev and noexec are mount(2)'s.
+    // struct mount_attr: what to set, what to clear (nothing), and more. The bits for ro, nosuid,
+    // nodev and noexec are mount(2)'s.
     let attr = [flags.bits() & 0xf, 0, 0, 0];
     let (how, size) = (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all, mem::size_of_val(&attr));
     // SAFETY: names and `attr` outlive the calls, and nobody else has the new descriptor.
@@ -1181,6 +1181,7 @@ const fn bpf(code: u32, k: u32, yes: usize, no: usize) -> sock_filter {
 fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     let load = |offset| bpf(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
     let equal = |k, yes, no| bpf(BPF_JMP | BPF_JEQ, k, yes, no);
+    // The empty name is no capability's, so everybody lacks it.
     let lacks_one = |name: &str| capability(name).is_none_or(|bit| capabilities & bit == 0);
     let lacks = |names: &str| names.split(' ').all(lacks_one);
     // Another ABI numbers its calls differently (int 0x80).
@@ -1190,6 +1191,7 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     filter.extend([bpf(BPF_JMP | BPF_JGT, SYS_mseal as u32, 0, 1), UNKNOWN]);
     for (call, argument, how, value) in DENIED_ARGUMENTS {
         if call != SYS_clone || lacks("SYS_ADMIN") {
+            // If it is another call, past the next four; else at the end its number again.
             filter.extend([equal(call as u32, 0, 4), load(16 + 8 * argument)]);
             filter.extend([bpf(BPF_JMP | how, value, 0, 1), REFUSE, load(0)]);
         }
@@ -1205,8 +1207,8 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     filter
 }
 
-/// A binary search: a kernel that loads a filter tries it with each call. (A jump's reach, 255, is
-/// enough for a table of twice this size.)
+/// A binary search, because the kernel runs the filter before each system call. (A jump reaches 255
+/// instructions, which is enough for a table of twice this size.)
 fn search(denied: &[(u32, sock_filter)]) -> Vec<sock_filter> {
     if let [(call, answer)] = denied {
         return vec![bpf(BPF_JMP | BPF_JEQ, *call, 0, 1), *answer, ALLOW];
@@ -1220,7 +1222,7 @@ fn search(denied: &[(u32, sock_filter)]) -> Vec<sock_filter> {
 /// and the ids need capabilities, the filter needs no_new_privs.
 fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
     say("7. lock-down");
-    // The bounding set: what no program can get back. What husk does not hold, it can't give.
+    // What is dropped from the bounding set no program gets back. What husk lacks, it can't give.
     say_step(format_args!("setpriv --bounding-set (of 0x{:x})", c.capabilities));
     let mut kept = 0;
     for number in 0..63 {
@@ -1271,12 +1273,9 @@ fn execute(c: &Container) -> Result<Infallible> {
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
     step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
     if c.detach {
-        let detach = || {
-            unistd::dup2_stdout(io::stderr())?;
-            unistd::setsid()
-        };
-        step!(detach(), "setsid ... </dev/null >&2")?;
+        step!(unistd::dup2_stdout(io::stderr()), "exec >&2")?;
     }
+    leave_group()?;
     // SAFETY: integers only; whatever is open from 3 on closes when exec succeeds.
     unsafe { syscall(SYS_close_range, 3, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     let _ = SigSet::empty().thread_set_mask();
@@ -1298,6 +1297,13 @@ fn execute(c: &Container) -> Result<Infallible> {
     Err(failure)
 }
 
+/// Else `kill 0` in here, to all of a process's group, would reach husk's caller. Who has been given
+/// the terminal leads a group already.
+fn leave_group() -> Result<()> {
+    let leads = unistd::getpgrp() == unistd::getpid();
+    if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
+}
+
 /// What husk passes on.
 const FORWARDED: [c_int; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
 
@@ -1312,9 +1318,10 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
     let signals = attempt("signalfd", SignalFd::new(&handled_signals()))?;
     while let Some(info) = attempt("read signalfd", signals.read_signal())? {
         let number = info.ssi_signo as c_int;
-        // What the terminal sends (SI_KERNEL) it sends to the container itself.
-        if FORWARDED.contains(&number) && info.ssi_code != SI_KERNEL {
-            let _ = signal::kill(pid, Signal::try_from(number).ok());
+        if FORWARDED.contains(&number) {
+            // What is typed at the terminal (SI_KERNEL) is for a whole group: ^C in a pipeline.
+            let sign = if info.ssi_code == SI_KERNEL { -1 } else { 1 };
+            let _ = signal::kill(Pid::from_raw(sign * pid.as_raw()), Signal::try_from(number).ok());
         }
         let mut status = 0;
         // SAFETY: waitpid writes one integer. (nix's knows no real-time signals.)
@@ -1324,7 +1331,7 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
         if let (1.., Some(code)) = (changed, code) {
             return Ok(code as u8);
         } else if let (1.., Some(saved)) = (changed, terminal) {
-            // ^Z has stopped the job: husk stops too, and both go on after fg.
+            // ^Z has stopped the job (of exec: PID 1 drops it). husk stops too, and goes on after fg.
             take_back_terminal(saved);
             let _ = signal::raise(Signal::SIGSTOP);
             hand_over_terminal(pid);
@@ -1442,13 +1449,13 @@ fn exec_command(mut c: Container) -> Result<u8> {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
         if let Ok(dev) = File::open("/dev") {
-            replace_stdio(&dev.into(), false)?;
+            replace_stdio(&dev.into(), c.no_stdin)?;
         }
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c)
     });
-    let outcome = child.and_then(|child| supervise(&child, Ok(0), None, || ()));
+    let outcome = child.and_then(|child| supervise(&c, &child, Ok(0), None));
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running
     // in the background goes on.
     if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {

@@ -4,78 +4,78 @@
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
 use super::*;
+use lexopt::Arg;
+use nix::pty;
 use oci_spec::runtime::{
-    Capabilities, Hook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp,
+    Capabilities, Hook, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp,
     LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount, Process, Spec,
 };
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::{process::Stdio, str::FromStr, sync::OnceLock};
+use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
 
 // ---- the command line ---------------------------------------------------------------------------
 
 const GLOBAL: &str = "root= log= log-format= rootless= systemd-cgroup debug help version";
-const START: &str = "bundle= pid-file= console-socket= preserve-fds= detach no-pivot \
-    no-new-keyring keep no-subreaper";
-const EXEC: &str = "process= pid-file= console-socket= preserve-fds= detach env= user= tty cwd= \
-    no-new-privs ignore-paused no-subreaper";
-const UPDATE: &str = "resources= memory= memory-reservation= memory-swap= cpu-period= cpu-quota= \
-    cpu-share= cpuset-cpus= cpuset-mems= pids-limit= blkio-weight=";
+const START: &str =
+    "bundle= pid-file= console-socket= preserve-fds= detach no-pivot no-new-keyring";
+const EXEC: &str = "process= pid-file= console-socket= preserve-fds= detach env= tty cwd=";
+
+type Verb = fn(&str, &Given) -> Result<u8>;
 
 /// Each verb, its options (with "=" if they take a value), and what stands behind it.
-const VERBS: [(&str, &str, &str); 14] = [
-    ("spec", "bundle= rootless", ""),
-    ("create", START, "ID"),
-    ("run", START, "ID"),
-    ("start", "", "ID"),
-    ("state", "", "ID"),
-    ("kill", "all", "ID [SIGNAL]"),
-    ("delete", "force", "ID"),
-    ("exec", EXEC, "ID COMMAND..."),
-    ("ps", "format=", "ID"),
-    ("list", "format= quiet", ""),
-    ("pause", "", "ID"),
-    ("resume", "", "ID"),
-    ("update", UPDATE, "ID"),
-    ("features", "", ""),
+const VERBS: [(&str, &str, &str, Verb); 14] = [
+    ("spec", "bundle= rootless", "", spec),
+    ("create", START, "ID", |id, given| create(id, given, false)),
+    ("run", START, "ID", |id, given| create(id, given, true)),
+    ("start", "", "ID", |id, _| start(&Home::locked(id)?)),
+    ("state", "", "ID", |id, _| state(&Home::find(id)?)),
+    ("kill", "all", "ID [SIGNAL]", kill),
+    ("delete", "force", "ID", delete),
+    ("exec", EXEC, "ID COMMAND...", exec),
+    ("ps", "format=", "ID", ps),
+    ("list", "format= quiet", "", list),
+    ("pause", "", "ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
+    ("resume", "", "ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
+    ("update", "resources=", "ID", update),
+    ("features", "", "", features),
 ];
 
 /// Options as they were given, and the words between and behind them.
-struct Given(Vec<(&'static str, String)>, VecDeque<String>);
+struct Given {
+    options: Vec<(&'static str, String)>,
+    words: Vec<String>,
+}
 
 impl Given {
-    /// `-x` is short for the first option that begins with an x.
-    fn take(words: &mut VecDeque<String>, table: &'static str, most: usize) -> Result<Given> {
-        let (mut options, mut names) = (vec![], VecDeque::new());
-        while names.len() < most
-            && let Some(word) = words.pop_front()
+    /// Until there are `most` words. `-x` is short for the first option that begins with an x.
+    fn take(line: &mut lexopt::Parser, table: &'static str, most: usize) -> Result<Given> {
+        let mut given = Given { options: vec![], words: vec![] };
+        while given.words.len() < most
+            && let Some(arg) = line.next().map_err(error)?
         {
-            let Some(option) = word.strip_prefix('-').filter(|rest| !rest.is_empty()) else {
-                names.push_back(word);
-                continue;
-            };
-            let (name, value) =
-                option.split_once('=').map_or((option, None), |(n, v)| (n, Some(v)));
-            let is_it = |known: &&str| match name.strip_prefix('-') {
-                Some(long) => known.trim_end_matches('=') == long,
-                None => name.len() == 1 && known.starts_with(name),
+            let is_it = |known: &&str| match arg {
+                Arg::Long(name) => known.trim_end_matches('=') == name,
+                Arg::Short(letter) => known.starts_with(letter),
+                Arg::Value(_) => false,
             };
             let known = table.split(' ').find(is_it);
-            let known = known.ok_or_else(|| error(format!("{word}: unknown option")))?;
-            let missing = || error(format!("{word}: expected a value"));
-            let value = match (known.strip_suffix('='), value) {
-                (Some(_), None) => words.pop_front().ok_or_else(missing)?,
-                (_, value) => value.unwrap_or_default().into(),
-            };
-            options.push((known.trim_end_matches('='), value));
+            if let Arg::Value(word) = arg {
+                given.words.push(word.to_string_lossy().into());
+                continue;
+            }
+            let known = known.ok_or_else(|| error(arg.unexpected()))?;
+            let name = known.trim_end_matches('=');
+            let value = if known == name { "".into() } else { line.value().map_err(error)? };
+            given.options.push((name, value.to_string_lossy().into()));
         }
-        Ok(Given(options, names))
+        Ok(given)
     }
 
     fn all(&self, option: &str) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.iter().filter(move |(name, _)| *name == option).map(|(_, value)| value.as_str())
+        self.options.iter().filter(move |(name, _)| *name == option).map(|(_, value)| &**value)
     }
 
     fn get(&self, option: &str) -> Option<&str> {
@@ -85,47 +85,28 @@ impl Given {
     fn has(&self, option: &str) -> bool {
         self.get(option).is_some()
     }
-
-    fn preserved(&self) -> Result<u32> {
-        let number = self.get("preserve-fds").unwrap_or("0").parse();
-        number.map_err(|_| error("--preserve-fds: expected a number"))
-    }
 }
 
-/// Where state is kept, and the log with whether it is JSON.
+/// Where state is kept, and the log.
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
-static LOG: OnceLock<(File, bool)> = OnceLock::new();
+static LOG: OnceLock<File> = OnceLock::new();
 
-/// In runc's form, which conmon and containerd's shim read.
+/// In runc's JSON form, which conmon and containerd's shim read.
 fn log(level: &str, why: &str) {
-    if let Some((mut file, is_json)) = LOG.get().map(|(file, is_json)| (file, is_json)) {
-        let line = match is_json {
-            true => json!({"level": level, "msg": why, "time": now()}).to_string(),
-            false => format!("time=\"{}\" level={level} msg={why:?}", now()),
-        };
-        let _ = file.write_all(format!("{line}\n").as_bytes());
-    }
+    let line = json!({"level": level, "msg": why, "time": now()});
+    let _ = LOG.get().map(|mut file| file.write_all(format!("{line}\n").as_bytes()));
 }
 
 fn warn(why: impl Display) {
     log("warning", &why.to_string());
 }
 
-/// RFC 3339.
 fn now() -> String {
-    // SAFETY: both calls write only to `tm`, which is integers and a pointer that may be null.
-    let tm = unsafe {
-        let (seconds, mut tm) = (time(ptr::null_mut()), mem::zeroed());
-        gmtime_r(&seconds, &mut tm);
-        tm
-    };
-    let (year, month, day, hour) = (tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{:02}:{:02}Z", tm.tm_min, tm.tm_sec)
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 pub fn main() -> ExitCode {
-    let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into());
-    ExitCode::from(command(words.collect()).unwrap_or_else(|Error(_, why)| {
+    ExitCode::from(command(lexopt::Parser::from_env()).unwrap_or_else(|Error(_, why)| {
         log("error", &why);
         let line = format!("husk-oci: {}\n", why.replace(char::is_control, "?"));
         let _ = io::stderr().write_all(line.as_bytes());
@@ -133,54 +114,42 @@ pub fn main() -> ExitCode {
     }))
 }
 
-fn command(mut words: VecDeque<String>) -> Result<u8> {
-    let global = Given::take(&mut words, GLOBAL, 1)?;
+fn command(mut line: lexopt::Parser) -> Result<u8> {
+    let global = Given::take(&mut line, GLOBAL, 1)?;
     let own = || env::var("XDG_RUNTIME_DIR").unwrap_or(format!("/tmp/husk-{}", unistd::geteuid()));
     let default = || if *ROOTLESS { own() + "/husk" } else { "/run/husk".into() };
     let _ = ROOT.set(global.get("root").map_or_else(default, str::to_string).into());
     if let Some(path) = global.get("log") {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
-        let _ = LOG.set((file, global.get("log-format") == Some("json")));
+        let _ = LOG.set(file);
     }
-    let wanted = global.1.front().map_or("", |verb| verb);
-    let verb = VERBS.iter().find(|(verb, ..)| *verb == wanted);
-    let Some((verb, table, behind)) = verb.filter(|_| !global.has("help")) else {
-        let line = |(verb, table, behind): (_, &str, _)| format!("  {verb} {behind}   [{table}]\n");
-        let usage = format!("husk-oci [{GLOBAL}] VERB\n{}", VERBS.map(line).concat());
-        let version = format!("husk-oci version {}\nspec: 1.2.0\n", env!("CARGO_PKG_VERSION"));
-        return match (global.has("version"), global.has("help")) {
-            (true, _) => print(&version),
-            (_, true) => print(&usage),
-            _ => Err(error(format!("{wanted}: unknown verb: see husk-oci --help"))),
-        };
-    };
-    let given = Given::take(&mut words, table, if *verb == "exec" { 1 } else { usize::MAX })?;
-    let id = given.1.front().map_or("", |id| id);
-    if id.is_empty() == behind.starts_with("ID")
-        || (given.1.len() > 2 - usize::from(*verb != "kill"))
-    {
-        return Err(error(format!("husk-oci {verb}: expected {behind}")));
+    if global.has("version") {
+        return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
+    } else if global.has("help") {
+        let line = |(verb, table, words, _)| format!("  {verb} {words}   [{table}]\n");
+        return print(&format!("husk-oci [{GLOBAL}] VERB\n{}", VERBS.map(line).concat()));
     }
-    match *verb {
-        "spec" => spec_command(&given),
-        "create" | "run" => shield().and_then(|()| create_command(id, &given, *verb == "run")),
-        "start" => start(&Home::locked(id)?),
-        "state" => print(&format!("{:#}\n", Home::find(id)?.report())),
-        "kill" => kill(&Home::find(id)?, given.1.get(1), given.has("all")),
-        "delete" => delete(id, given.has("force")),
-        "exec" => shield().and_then(|()| exec(&Home::find(id)?, &given, words)),
-        "ps" => ps(&Home::find(id)?, given.get("format")),
-        "list" => list(&given),
-        "pause" | "resume" => freeze(&Home::find(id)?, *verb == "pause"),
-        "update" => update(&Home::find(id)?, &given),
-        _ => features(),
+    let verb = global.words.concat();
+    let known = VERBS.iter().find(|(known, ..)| *known == verb);
+    let unknown = || error(format!("{verb:?}: unknown verb: see husk-oci --help"));
+    let (_, table, expected, act) = known.ok_or_else(unknown)?;
+    let is_exec = expected.ends_with("...");
+    let mut given = Given::take(&mut line, table, if is_exec { 1 } else { usize::MAX })?;
+    let count = given.words.len();
+    if count > expected.split_whitespace().count() || (count == 0 && !expected.is_empty()) {
+        return Err(error(format!("{verb}: expected {expected}")));
     }
+    if is_exec {
+        let rest = line.raw_args().map_err(error)?;
+        given.words.extend(rest.map(|word| word.to_string_lossy().into_owned()));
+    }
+    act(given.words.first().map_or("", |id| id), &given)
 }
 
 // ---- what is known of a container ---------------------------------------------------------------
 
 /// A container's directory below --root. state.json appears in it in one piece, when the container
-/// is complete, and holds nothing that the kernel knows better.
+/// is complete, and holds nothing that the kernel knows better: its config.json among the rest.
 struct Home {
     dir: PathBuf,
     state: Value,
@@ -211,14 +180,14 @@ impl Home {
     }
 
     fn make(id: &str) -> Result<Home> {
-        let dir = Home::dir(id)?;
-        let root = dir.parent().unwrap_or(&dir);
-        attempt(root.display(), fs::DirBuilder::new().recursive(true).mode(0o711).create(root))?;
-        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
-        if made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists) {
-            return Err(error(format!("container with given ID already exists: {id}")));
+        let (dir, mut builder) = (Home::dir(id)?, fs::DirBuilder::new());
+        let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
+        match above.and_then(|()| builder.recursive(false).create(&dir)) {
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(error(format!("container with given ID already exists: {id}")));
+            }
+            made => attempt(dir.display(), made)?,
         }
-        attempt(dir.display(), made)?;
         let lock = attempt(dir.display(), File::open(&dir))?;
         attempt("flock", lock.lock())?;
         Ok(Home { dir, state: Value::Null, lock: Some(lock) })
@@ -236,8 +205,8 @@ impl Home {
     }
 
     fn cgroup(&self) -> Result<PathBuf> {
-        let dir = Some(self.text("cgroup")).filter(|dir| !dir.is_empty());
-        dir.map(PathBuf::from).ok_or_else(|| error("the container has no cgroup"))
+        let dir = self.state["cgroup"].as_str().map(PathBuf::from);
+        dir.ok_or_else(|| error("the container has no cgroup"))
     }
 
     /// The container's first process, if that is still the one that `create` has started.
@@ -261,19 +230,15 @@ impl Home {
         }
     }
 
-    /// What `state` prints and hooks are given.
-    fn report(&self) -> Value {
-        let (mut state, status) = (self.state.clone(), self.status());
+    /// What `state` prints and hooks are given. A child that runs hooks does not know its number.
+    fn report(&self, status: &str) -> Value {
+        let (mut state, own) = (self.state.clone(), unistd::getpid().as_raw());
         state["status"] = status.into();
-        if status == "stopped" {
-            state["pid"] = 0.into();
+        if status == "stopped" || state["pid"].is_null() {
+            state["pid"] = if status == "stopped" { 0 } else { own }.into();
         }
+        state.as_object_mut().map(|state| state.remove("config"));
         state
-    }
-
-    fn spec(&self) -> Result<Spec> {
-        let path = self.dir.join("config.json");
-        valid(&path, serde_json::from_slice(&bytes_of(&path)?))
     }
 
     /// Every process in the container's cgroup.
@@ -295,19 +260,10 @@ fn start_time(pid: i32) -> Option<String> {
     (!fields.starts_with(['Z', 'X'])).then(|| fields.split(' ').nth(19).map(str::to_string))?
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>> {
-    attempt(path.display(), fs::read(path))
-}
-
-fn valid<T>(path: &Path, parsed: serde_json::Result<T>) -> Result<T> {
-    parsed.map_err(|why| error(format!("{}: {why}", path.display())))
-}
-
 // ---- config.json --------------------------------------------------------------------------------
 
 /// Not supported: a container without it would be weaker, or other, than its author thinks.
-const REFUSED: [&str; 4] =
-    ["/vm", "/linux/intelRdt", "/linux/timeOffsets", "/linux/seccomp/listenerPath"];
+const REFUSED: &str = "/vm /linux/intelRdt /linux/timeOffsets /linux/seccomp/listenerPath";
 
 /// Not supported, and only missed.
 const IGNORED: &str = "/solaris /windows /zos /process/ioPriority /process/scheduler \
@@ -326,51 +282,31 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Names what the types of runtime-spec have no place for.
-fn find_unknown(given: &Value, known: &Value, path: &str) {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => {
-            given.iter().for_each(|(key, value)| match known.get(key) {
-                Some(known) => find_unknown(value, known, &format!("{path}/{key}")),
-                None if is_nothing(value) => {}
-                None => warn(format!("config.json: {path}/{key}: unknown, ignored")),
-            })
-        }
-        (Value::Array(given), Value::Array(known)) => {
-            given.iter().zip(known).for_each(|(given, known)| find_unknown(given, known, path))
-        }
-        _ => {}
-    }
+/// The file as it is, and by the types of runtime-spec, which find what is malformed.
+fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
+    let text = attempt(path, fs::read(path))?;
+    let name = |why| error(format!("{path}: {why}"));
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let unknown = |field: serde_ignored::Path| warn(format!("{path}: {field}: unknown, ignored"));
+    let typed = serde_ignored::deserialize(&mut json, unknown).map_err(name)?;
+    Ok((serde_json::from_slice(&text).map_err(name)?, typed))
 }
 
-fn read_config(path: &Path) -> Result<Spec> {
-    let text = bytes_of(path)?;
-    let spec: Spec = valid(path, serde_json::from_slice(&text))?;
-    let raw: Value = valid(path, serde_json::from_slice(&text))?;
-    let is_set = |field: &&str| raw.pointer(field).is_some_and(|value| !is_nothing(value));
-    if let Some(field) = REFUSED.into_iter().find(is_set) {
+fn check(config: &Value, spec: &Spec) -> Result<()> {
+    let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
+    if let Some(field) = REFUSED.split(' ').find(is_set) {
         return Err(error(format!("config.json: {field}: not supported")));
     }
-    let ignored = IGNORED.split_whitespace().filter(is_set);
+    let ignored = IGNORED.split(' ').filter(is_set);
     ignored.for_each(|field| warn(format!("config.json: {field}: not supported, ignored")));
-    find_unknown(&raw, &serde_json::to_value(&spec).unwrap_or_default(), "");
-    match spec.process() {
-        _ if !spec.version().starts_with("1.") => {
-            Err(error("config.json: ociVersion: expected 1.x"))
-        }
-        None => Err(error("config.json: process: expected")),
-        Some(process) => check(process).map(|()| spec),
-    }
+    let is_known = spec.version().starts_with("1.").then_some(());
+    is_known.ok_or_else(|| error("config.json: ociVersion: expected 1.x"))
 }
 
-fn check(process: &Process) -> Result<()> {
-    if list_of(process.args()).is_empty() || !process.cwd().is_absolute() {
-        return Err(error("process: expected args, and an absolute path as cwd"));
-    }
-    match process.args().iter().chain(process.env()).flatten().any(|text| text.contains('\0')) {
-        true => Err(error("process: expected no NUL in args and env")),
-        false => Ok(()),
-    }
+fn check_process(process: &Process) -> Result<()> {
+    let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+    let why = "process: expected args, and an absolute path as cwd";
+    is_good.then_some(()).ok_or_else(|| error(why))
 }
 
 fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
@@ -381,7 +317,7 @@ fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
 
 /// Below the cgroup2 mount; a user's, below the cgroup that is delegated to them. systemd's form is
 /// SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
-fn make_cgroup(id: &str, linux: &Linux, limits: &[Knob]) -> Result<Option<Cgroup>> {
+fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
     let default = || format!("husk-oci/{id}").into();
     let path = linux.cgroups_path().clone().unwrap_or_else(default);
     let relative = match path.to_string_lossy().split(':').collect::<Vec<_>>()[..] {
@@ -393,317 +329,280 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[Knob]) -> Result<Option<Cgroup
         _ => path.iter().filter(|part| *part != "/" && *part != "..").collect(),
     };
     let husk = match husk_cgroup() {
-        Err(_) if *ROOTLESS && !limits.iter().any(|limit| limit.3) => return Ok(None),
+        Err(_) if *ROOTLESS && !limits.iter().any(is_limit) => return Ok(None),
         husk => husk?,
     };
     let dir = husk.parent().unwrap_or(&husk).join(relative);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
-    let fd = attempt(dir.display(), File::open(&dir))?;
     if is_populated(&dir) {
         return Err(error(format!("container's cgroup is not empty: {}", dir.display())));
     }
     set_limits(&dir, limits).inspect_err(|_| remove_cgroup(&dir))?;
-    opened(dir, fd).map(Some)
+    open_cgroup(dir).map(Some)
 }
 
 /// Nothing of the walk's sweeps these cgroups, so the lock is of no use here.
-fn opened(dir: PathBuf, fd: File) -> Result<Cgroup> {
-    Ok(Cgroup { lock: attempt(dir.display(), fd.try_clone())?, fd, dir })
+fn open_cgroup(dir: PathBuf) -> Result<Cgroup> {
+    let open = || File::open(&dir).and_then(|fd| Ok((fd.try_clone()?, fd)));
+    let (lock, fd) = attempt(dir.display(), open())?;
+    Ok(Cgroup { dir, fd, lock })
 }
 
-/// A field of config.json; the cgroup file that it stands for; what to write there; and whether it
-/// is a limit indeed, which needs that file to exist. The others say what is so anyway.
-struct Knob(String, String, String, bool);
+/// A limit indeed needs its file to exist. Not so what podman and containerd ask for where their
+/// user did not ask for anything.
+fn is_limit((file, value): &(String, String)) -> bool {
+    let defaults = [("pids.max", "2048"), ("cpu.weight", "39")];
+    !value.starts_with("max") && !defaults.contains(&(file, value))
+}
 
-fn set_limits(dir: &Path, limits: &[Knob]) -> Result<()> {
-    for Knob(_, file, ..) in limits.iter().filter(|knob| !dir.join(&knob.1).exists()) {
+/// The walk's own hands controllers down in one place only, and its limits are all asked for.
+fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
+    for limit @ (file, value) in limits {
         let controller = format!("+{}", file.split('.').next().unwrap_or_default());
         let above: Vec<&Path> = dir.ancestors().skip(1).collect();
-        for dir in above.iter().rev().filter(|dir| dir.join("cgroup.subtree_control").exists()) {
+        for dir in above.iter().rev().filter(|_| !dir.join(file).exists()) {
             let _ = echo(&controller, dir.join("cgroup.subtree_control"));
         }
-    }
-    for Knob(field, file, value, is_real) in limits {
-        let name = |why| error(format!("linux.resources.{field}: {why}"));
-        match dir.join(file).exists() {
-            true => echo(value, dir.join(file)).map_err(|Error(_, why)| name(why))?,
-            false if *is_real => return Err(name(format!("no {file} in {}", dir.display()))),
-            false => {}
+        let name = |why| error(format!("linux.resources: {why}"));
+        if dir.join(file).exists() {
+            echo(value, dir.join(file)).map_err(|Error(_, why)| name(why))?;
+        } else if is_limit(limit) {
+            return Err(name(format!("{file}={value}: no such file in {}", dir.display())));
         }
     }
     Ok(())
 }
 
-/// Numbers that stand for themselves: where in `resources`, and the cgroup file.
-const NUMBERS: [(&str, &str); 9] = [
-    ("/memory/limit", "memory.max"),
-    ("/memory/reservation", "memory.low"),
-    ("/memory/swap", "memory.swap.max"),
-    ("/cpu/burst", "cpu.max.burst"),
-    ("/cpu/idle", "cpu.idle"),
-    ("/cpu/shares", "cpu.weight"),
-    ("/cpu/cpus", "cpuset.cpus"),
-    ("/cpu/mems", "cpuset.mems"),
-    ("/pids/limit", "pids.max"),
+/// Where in `resources`; the cgroup's file; and what stands there before the number.
+const KNOBS: [(&str, &str, &str); 17] = [
+    ("/memory/limit", "memory.max", ""),
+    ("/memory/reservation", "memory.low", ""),
+    ("/memory/swap", "memory.swap.max", ""),
+    ("/cpu/quota", "cpu.max", ""),
+    ("/cpu/burst", "cpu.max.burst", ""),
+    ("/cpu/idle", "cpu.idle", ""),
+    ("/cpu/shares", "cpu.weight", ""),
+    ("/cpu/cpus", "cpuset.cpus", ""),
+    ("/cpu/mems", "cpuset.mems", ""),
+    ("/pids/limit", "pids.max", ""),
+    ("/hugepageLimits/limit", "hugetlb.SIZE.max", ""),
+    ("/blockIO/weight", "io.weight", ""),
+    ("/blockIO/weightDevice/weight", "io.weight", "DEVICE "),
+    ("/blockIO/throttleReadBpsDevice/rate", "io.max", "DEVICE rbps="),
+    ("/blockIO/throttleWriteBpsDevice/rate", "io.max", "DEVICE wbps="),
+    ("/blockIO/throttleReadIOPSDevice/rate", "io.max", "DEVICE riops="),
+    ("/blockIO/throttleWriteIOPSDevice/rate", "io.max", "DEVICE wiops="),
 ];
 
-const THROTTLES: [(&str, &str); 4] = [
-    ("throttleReadBpsDevice", "rbps"),
-    ("throttleWriteBpsDevice", "wbps"),
-    ("throttleReadIOPSDevice", "riops"),
-    ("throttleWriteIOPSDevice", "wiops"),
-];
-
-fn limits(resources: &Value) -> Vec<Knob> {
+/// Files of the cgroup, and what to write there.
+fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     let mut found = vec![];
-    let mut add = |field: &str, file: &str, value: String| {
-        // What podman and containerd ask for where their user did not ask for anything.
-        let is_default = [("pids.max", "2048"), ("cpu.weight", "39")].contains(&(file, &value));
-        let is_real = !value.starts_with("max") && !is_default;
-        found.push(Knob(field.trim_matches('/').replace('/', "."), file.into(), value, is_real));
-    };
-    let number = |field: &str| resources.pointer(field).and_then(Value::as_i64).unwrap_or(0);
-    for (field, file) in NUMBERS {
-        let value = match (field, number(field)) {
-            ("/cpu/cpus" | "/cpu/mems", _) => {
-                resources.pointer(field).and_then(Value::as_str).unwrap_or_default().into()
-            }
-            (_, 0) => continue,
-            (_, i64::MIN..0) => "max".into(),
-            // There it is memory and swap together, here swap alone.
-            ("/memory/swap", both) => (both - number("/memory/limit").max(0)).max(0).to_string(),
-            ("/cpu/shares", shares) => (1 + (shares.max(2) - 2) * 9999 / 262_142).to_string(),
-            (_, number) => number.to_string(),
+    for (field, file, prefix) in KNOBS {
+        let (place, key) = field.rsplit_once('/').unwrap_or_default();
+        let items = match resources.pointer(place) {
+            Some(Value::Array(items)) => items,
+            other => other.map_or(&[][..], slice::from_ref),
         };
-        if !value.is_empty() {
-            add(field, file, value);
+        for item in items {
+            let file = file.replace("SIZE", item["pageSize"].as_str().unwrap_or_default());
+            let device = format!("{}:{}", item["major"], item["minor"]);
+            let prefix = prefix.replace("DEVICE", &device);
+            found.extend(translated(key, item).map(|value| (file, prefix + &value)));
         }
     }
-    let (quota, period) = (number("/cpu/quota"), number("/cpu/period"));
-    if quota != 0 || period != 0 {
-        let quota = if quota > 0 { quota.to_string() } else { "max".into() };
-        let period = if period > 0 { period } else { 100_000 };
-        add("cpu.quota", "cpu.max", format!("{quota} {period}"));
-    }
-    add_lists(resources, &mut add);
     for (file, value) in resources["unified"].as_object().into_iter().flatten() {
-        let is_good = file.contains('.') && !file.contains('/') && !file.starts_with("cgroup.");
-        let file =
-            if is_good { file.clone() } else { format!("(invalid) {}", file.replace('/', "?")) };
-        add("unified", &file, value.as_str().unwrap_or_default().into());
+        let value = value.as_str().unwrap_or_default();
+        let invalid = || error(format!("linux.resources.unified.{file}: not allowed"));
+        found.push(limit("cgroup", &format!("{file}={value}")).ok_or_else(invalid)?);
     }
-    found
+    Ok(found)
 }
 
-/// Limits of huge pages and of devices: a list of each.
-fn add_lists(resources: &Value, add: &mut impl FnMut(&str, &str, String)) {
-    let list = |field: &str| {
-        resources.pointer(field).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    for page in list("/hugepageLimits") {
-        let file = format!("hugetlb.{}.max", page["pageSize"].as_str().unwrap_or_default());
-        add("hugepageLimits", &file, page["limit"].to_string());
-    }
-    let weight = |weight: i64| 1 + (weight.max(10) - 10) * 9999 / 990;
-    if let Some(given @ 1..) = resources.pointer("/blockIO/weight").and_then(Value::as_i64) {
-        add("blockIO.weight", "io.weight", weight(given).to_string());
-    }
-    for device in list("/blockIO/weightDevice") {
-        let weight = weight(device["weight"].as_i64().unwrap_or(0));
-        let line = format!("{}:{} {weight}", device["major"], device["minor"]);
-        add("blockIO.weightDevice", "io.weight", line);
-    }
-    for (field, key) in THROTTLES {
-        for device in list(&format!("/blockIO/{field}")) {
-            let line = format!("{}:{} {key}={}", device["major"], device["minor"], device["rate"]);
-            add(&format!("blockIO.{field}"), "io.max", line);
+/// From the numbers of cgroup 1, in which runtime-spec counts, to those of cgroup 2. None is not
+/// to be changed.
+fn translated(key: &str, item: &Value) -> Option<String> {
+    let number = |key: &str| item[key].as_i64().unwrap_or(0);
+    Some(match (key, number(key)) {
+        ("cpus" | "mems", _) => item[key].as_str().filter(|list| !list.is_empty())?.into(),
+        (_, 0) if item["pageSize"].is_null() => return None,
+        ("quota", quota) => {
+            let quota = if quota > 0 { quota.to_string() } else { "max".into() };
+            let period = Some(number("period")).filter(|period| *period > 0).unwrap_or(100_000);
+            format!("{quota} {period}")
         }
-    }
+        (_, i64::MIN..0) => "max".into(),
+        // There it is memory and swap together, here swap alone.
+        ("swap", both) => (both - number("limit").max(0)).max(0).to_string(),
+        ("shares", shares) => (1 + (shares.max(2) - 2) * 9999 / 262_142).to_string(),
+        ("weight", weight) => (1 + (weight.max(10) - 10) * 9999 / 990).to_string(),
+        (_, number) => number.to_string(),
+    })
 }
 
 // ---- create, start, run -------------------------------------------------------------------------
 
-const NAMESPACE_FLAGS: [(LinuxNamespaceType, c_int); 7] = [
-    (LinuxNamespaceType::User, CLONE_NEWUSER),
-    (LinuxNamespaceType::Mount, CLONE_NEWNS),
-    (LinuxNamespaceType::Pid, CLONE_NEWPID),
-    (LinuxNamespaceType::Uts, CLONE_NEWUTS),
-    (LinuxNamespaceType::Ipc, CLONE_NEWIPC),
-    (LinuxNamespaceType::Network, CLONE_NEWNET),
-    (LinuxNamespaceType::Cgroup, CLONE_NEWCGROUP),
-];
+/// Only children enter these, when the caller has.
+const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-/// All that the child needs to become the container.
+/// All that a child needs to become the container, or with `start` none another process in it.
 struct Plan<'a> {
+    home: &'a Home,
     spec: &'a Spec,
-    linux: Linux,
+    linux: &'a Linux,
     process: &'a Process,
-    state: Value,
-    bundle: PathBuf,
-    rootfs: PathBuf,
-    new: c_int,                 // namespaces to make
-    joined: Vec<(c_int, File)>, // namespaces to join
-    cgroup: Option<PathBuf>,
+    new: c_int,                    // namespaces to make
+    joined: Vec<(c_int, OwnedFd)>, // namespaces to join
     console: Option<UnixStream>,
-    fifo: File,
-    lock: RawFd,
-    preserved: u32,
+    start: Option<File>,
+    given: &'a Given,
 }
 
-fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, File)>)> {
+impl Plan<'_> {
+    fn joins(&self, flag: c_int) -> bool {
+        self.joined.iter().any(|(flags, _)| flags & flag != 0)
+    }
+
+    /// Is the namespace another than the caller's?
+    fn has(&self, flag: c_int) -> bool {
+        self.new & flag != 0 || self.joins(flag)
+    }
+
+    fn join(&self, mask: c_int) -> Result<()> {
+        for (flags, file) in self.joined.iter().filter(|(flags, _)| flags & mask != 0) {
+            let flags = CloneFlags::from_bits_retain(flags & mask);
+            step!(setns(file, flags), "nsenter {flags:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, OwnedFd)>)> {
     let (mut new, mut joined) = (0, vec![]);
     for namespace in list_of(linux.namespaces()) {
         let name = |why: &str| error(format!("linux.namespaces: {}: {why}", namespace.typ()));
-        let known = NAMESPACE_FLAGS.iter().find(|(typ, _)| *typ == namespace.typ());
-        let flag = known.ok_or_else(|| name("not supported"))?.1;
+        let flag = namespace.typ() as c_int;
         if new & flag != 0 || joined.iter().any(|(other, _)| *other == flag) {
             return Err(name("there are two of them"));
         }
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            _ if namespace.typ() == LinuxNamespaceType::Time => return Err(name("not supported")),
             None => new |= flag,
             Some(_) if flag & (CLONE_NEWNS | CLONE_NEWUSER) != 0 => {
                 return Err(name("joining one by its path is not supported"));
             }
-            Some(path) => joined.push((flag, attempt(path.display(), File::open(path))?)),
+            Some(path) => joined.push((flag, attempt(path.display(), File::open(path))?.into())),
         }
     }
     let is_good = new & CLONE_NEWNS != 0;
     is_good.then_some((new, joined)).ok_or_else(|| error("linux.namespaces: expected mount"))
 }
 
-fn create_command(id: &str, given: &Given, is_run: bool) -> Result<u8> {
-    Home::dir(id)?; // before anything else, is that a name?
-    let bundle = given.get("bundle").unwrap_or(".");
-    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
-    let config = bundle.join("config.json");
-    let spec = read_config(&config)?;
+fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
+    shield()?;
     let mut home = Home::make(id)?;
-    home.state = json!({"ociVersion": "1.2.0", "id": id, "bundle": bundle, "created": now(),
-        "annotations": spec.annotations().clone().unwrap_or_default()});
-    let copy = attempt("config.json", fs::copy(&config, home.dir.join("config.json")));
-    let child = copy.and_then(|_| create(&mut home, &spec, given, is_run));
-    let child = child.inspect_err(|_| remove(&home, &spec))?;
-    if !is_run {
-        return Ok(0);
-    }
-    let terminal = if given.has("detach") { None } else { hand_over_terminal(child.pid) };
-    let status = start(&home).and_then(|_| match given.has("detach") {
-        true => Ok(0),
-        false => wait(child.pid, &terminal),
+    let is_detached = !is_run || given.has("detach");
+    let outcome = create_in(id, &mut home, given, is_detached).and_then(|child| match is_run {
+        true => attend(&child, is_detached, || start(&home)),
+        false => Ok(0),
     });
-    terminal.iter().for_each(take_back_terminal);
-    if !given.has("detach") || status.is_err() {
-        remove(&home, &spec);
+    if outcome.is_err() || !is_detached {
+        remove(&home);
     }
-    // What the child says after the start is why it could not become the command.
+    outcome
+}
+
+/// In the foreground the terminal is the child's, from when it is told to go on until it ends.
+fn attend(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    let terminal = if is_detached { None } else { hand_over_terminal(child.pid) };
+    let status = go().and_then(|_| if is_detached { Ok(0) } else { wait(child.pid, &terminal) });
+    terminal.iter().for_each(take_back_terminal);
+    // What the child says after that is why it could not become the command.
     hear(&child.socket).and(status)
 }
 
-fn create(home: &mut Home, spec: &Spec, given: &Given, is_run: bool) -> Result<Child> {
-    let process = spec.process().as_ref().ok_or_else(|| error("process: expected"))?;
-    let root = spec.root().as_ref().ok_or_else(|| error("config.json: root: expected"))?;
-    let bundle = PathBuf::from(home.text("bundle"));
+fn create_in(id: &str, home: &mut Home, given: &Given, is_detached: bool) -> Result<Child> {
+    let bundle = given.get("bundle").unwrap_or(".");
+    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
+    let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
+    check(&config, &spec)?;
+    let (Some(process), Some(root)) = (spec.process(), spec.root()) else {
+        return Err(error("config.json: expected process and root"));
+    };
+    check_process(process)?;
     let rootfs = bundle.join(root.path());
     let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
-    let linux = spec.linux().clone().unwrap_or_default();
-    let (new, joined) = namespaces(&linux)?;
-    let is_detached = !is_run || given.has("detach");
-    let console = console(given, process.terminal() == Some(true), is_detached)?;
+    let linux = &spec.linux().clone().unwrap_or_default();
+    let (new, joined) = namespaces(linux)?;
+    let console = console(given, process, is_detached)?;
     let path = home.dir.join("start");
     step!(unistd::mkfifo(&path, stat::Mode::S_IRWXU), "mkfifo {}", path.display())?;
     // Open for reading and writing, a FIFO never waits for the other side.
-    let fifo = attempt("start", File::options().read(true).write(true).open(&path))?;
-    let resources = serde_json::to_value(linux.resources()).unwrap_or_default();
-    let cgroup = make_cgroup(home.text("id"), &linux, &limits(&resources))?;
-    home.state["rootfs"] = json!(rootfs);
-    home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
-    let lock = home.lock.as_ref().map_or(-1, |lock| lock.as_raw_fd());
-    let (state, dir) = (home.state.clone(), cgroup.as_ref().map(|cgroup| cgroup.dir.clone()));
-    let preserved = given.preserved()?;
-    let plan = Plan {
-        spec,
-        linux,
-        process,
-        state,
-        bundle,
-        rootfs,
-        new,
-        joined,
-        cgroup: dir,
-        console,
-        fifo,
-        lock,
-        preserved,
-    };
-    let child = clone_into(&plan, cgroup.as_ref())?;
-    let done = finish(home, &plan, &child, given.get("pid-file"));
-    done.inspect_err(|_| {
-        let _ = signal::kill(child.pid, Signal::SIGKILL);
-    })?;
+    let start = attempt("start", File::options().read(true).write(true).open(&path))?;
+    let cgroup = make_cgroup(id, linux, &limits(&config["linux"]["resources"])?)?;
+    home.state = json!({
+        "ociVersion": "1.2.0", "id": id, "bundle": bundle, "rootfs": rootfs, "created": now(),
+        "cgroup": cgroup.as_ref().map(|cgroup| &cgroup.dir), "config": config,
+        "annotations": spec.annotations().clone().unwrap_or_default(),
+    });
+    let (spec, start) = (&spec, Some(start));
+    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
+    let child = launch(&plan, cgroup.as_ref())?;
+    complete(home, &child, linux, new)?;
+    write_pid(given, &child).map(|()| child)
+}
+
+/// The caller must be back in its own pid namespace before it starts anything but this child.
+fn launch(p: &Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
+    let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
+    // Who is in there already must not trace husk, or look into its /proc/PID (CVE-2016-9962).
+    if p.joins(CLONE_NEWPID) || p.start.is_none() {
+        attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
+    }
+    p.join(FOR_CHILDREN)?;
+    let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
+    if p.start.is_some() && p.joins(CLONE_NEWPID) {
+        step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
+    }
     Ok(child)
 }
 
-/// Only children enter a pid namespace that was joined; the caller must be back in its own before
-/// it starts any other.
-fn clone_into(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
-    let pid = CloneFlags::CLONE_NEWPID;
-    let joins_pid = plan.joined.iter().find(|(flag, _)| *flag == CLONE_NEWPID);
-    if let Some((_, file)) = joins_pid {
-        // Those who are there already must not trace husk, or look into its /proc/PID.
-        attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
-        step!(setns(file, pid), "nsenter --pid")?;
-    }
-    let child = spawn(plan.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(plan, parent));
-    if joins_pid.is_some() {
-        let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
-        step!(setns(own, pid), "nsenter --pid (back)")?;
-    }
-    child
-}
-
 /// The parent's half of the creation, hand in hand with `become_container`.
-fn finish(home: &mut Home, p: &Plan, child: &Child, pid_file: Option<&str>) -> Result<()> {
-    let heard = || match hear(&child.socket)? {
-        true => Ok(()),
-        false => Err(error("the container's first process is gone")),
-    };
+fn complete(home: &mut Home, child: &Child, linux: &Linux, new: c_int) -> Result<()> {
     let pid = child.pid.as_raw();
     home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
-    if p.new & CLONE_NEWUSER != 0 {
+    if new & CLONE_NEWUSER != 0 {
         if !unistd::geteuid().is_root() {
             echo("deny", format!("/proc/{pid}/setgroups"))?;
         }
-        for (name, maps) in [("uid", p.linux.uid_mappings()), ("gid", p.linux.gid_mappings())] {
-            let line = |map: &LinuxIdMapping| {
-                format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())
-            };
+        for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
+            let ids = |m: &LinuxIdMapping| [m.container_id(), m.host_id(), m.size()];
+            let line = |m| ids(m).map(|id| id.to_string()).join(" ") + "\n";
             let lines: String = list_of(maps).iter().map(line).collect();
             echo(&lines, format!("/proc/{pid}/{name}_map"))?;
         }
         tell(&child.socket);
     }
-    heard()?;
-    let mut state = home.state.clone();
-    state["status"] = "creating".into();
-    if let Some(hooks) = p.spec.hooks() {
-        #[allow(deprecated)] // but docker still uses it
-        run_hooks("prestart", hooks.prestart(), &state)?;
-        run_hooks("createRuntime", hooks.create_runtime(), &state)?;
-    }
+    wait_for_word(&child.socket)?;
+    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
+    run_hooks(home, "createRuntime", "creating")?;
     tell(&child.socket);
-    heard()?;
-    home.save()?;
-    let write = |path: &str| {
-        let new = format!("{path}.new");
-        fs::write(&new, pid.to_string()).and_then(|()| fs::rename(new, path))
-    };
-    pid_file.map_or(Ok(()), |path| step!(write(path), "echo {pid} > {path}"))
+    wait_for_word(&child.socket)?;
+    home.save()
+}
+
+fn write_pid(given: &Given, child: &Child) -> Result<()> {
+    let write = |path: &str| step!(fs::write(path, child.pid.to_string()), "echo PID > {path}");
+    given.get("pid-file").map_or(Ok(()), write)
 }
 
 /// One side's word to the other that it may go on.
 fn tell(socket: &UnixStream) {
     let _ = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+}
+
+fn wait_for_word(socket: &UnixStream) -> Result<()> {
+    hear(socket)?.then_some(()).ok_or_else(|| error("the other side is gone"))
 }
 
 /// Waits for that word; anything longer is the child's error, and false its end.
@@ -724,41 +623,40 @@ fn start(home: &Home) -> Result<u8> {
     let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
     let write = || open()?.write_all(&[0]).and_then(|()| fs::remove_file(&path));
     step!(write(), "echo > {}", path.display())?;
-    if let Some(hooks) = home.spec()?.hooks() {
-        let outcome = run_hooks("poststart", hooks.poststart(), &home.report());
-        outcome.unwrap_or_else(|Error(_, why)| warn(why));
-    }
+    let outcome = run_hooks(home, "poststart", "running");
+    outcome.unwrap_or_else(|Error(_, why)| warn(why));
     Ok(0)
 }
 
 /// State JSON on standard input, and nothing of the caller's environment.
-fn run_hooks(kind: &str, hooks: &Option<Vec<Hook>>, state: &Value) -> Result<()> {
-    for hook in list_of(hooks) {
+fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
+    let hooks: Option<Vec<Hook>> =
+        serde_json::from_value(home.state["config"]["hooks"][kind].clone()).map_err(error)?;
+    for hook in hooks.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
-        let mut input =
-            attempt(&what, memfd_create("state", MFdFlags::MFD_CLOEXEC).map(File::from))?;
-        let write = |mut input: &File| input.write_all(state.to_string().as_bytes());
-        attempt(&what, write(&input).and_then(|()| io::Seek::rewind(&mut input)))?;
+        let state = || {
+            let mut input = File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC)?);
+            input.write_all(home.report(status).to_string().as_bytes())?;
+            io::Seek::rewind(&mut input).map(|()| input)
+        };
         let mut command = Command::new(hook.path());
         if let [name, rest @ ..] = list_of(hook.args()) {
             command.arg0(name).args(rest);
         }
         let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
-        command.env_clear().envs(pairs).stdin(input).stdout(Stdio::null());
+        command.env_clear().envs(pairs).stdin(attempt(&what, state())?).stdout(Stdio::null());
         let mut child = step!(command.spawn(), "{what}")?;
-        let limit = hook.timeout().map(|seconds| Duration::from_secs(seconds.max(0) as u64));
+        let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
         let start = Instant::now();
-        while limit.is_some() && attempt(&what, child.try_wait())?.is_none() {
-            if limit.is_some_and(|limit| start.elapsed() > limit) {
+        while attempt(&what, child.try_wait())?.is_none() {
+            if start.elapsed().as_secs() >= limit {
                 let _ = child.kill();
                 return Err(error(format!("{what}: timeout")));
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(1));
         }
         let status = attempt(&what, child.wait())?;
-        if !status.success() {
-            return Err(error(format!("{what}: {status}")));
-        }
+        status.success().then_some(()).ok_or_else(|| error(format!("{what}: {status}")))?;
     }
     Ok(())
 }
@@ -766,16 +664,46 @@ fn run_hooks(kind: &str, hooks: &Option<Vec<Hook>>, state: &Value) -> Result<()>
 // ---- the child: namespaces and the root file system ---------------------------------------------
 
 fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
-    // SAFETY: our copy of the lock, which nothing uses here; else we would hold it for ever.
-    unsafe { close(p.lock) };
+    // Our copy of the lock: else we would hold it for ever.
+    let _ = p.home.lock.as_ref().map(|lock| unistd::close(lock.as_raw_fd()));
     if p.new & CLONE_NEWUSER != 0 {
-        hear(parent)?; // the parent has written our ids
-        become_root()?;
+        wait_for_word(parent)?; // it has written our ids
     }
-    for (flag, file) in p.joined.iter().filter(|(flag, _)| *flag != CLONE_NEWPID) {
-        let flag = CloneFlags::from_bits_retain(*flag);
-        step!(setns(file, flag), "nsenter {flag:?}")?;
+    if p.has(CLONE_NEWUSER) {
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
+        step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
+    write_attributes(p.process)?; // as long as /proc is the host's, which can be trusted
+    p.join(!FOR_CHILDREN)?;
+    if p.start.is_some() {
+        build_container(p, parent)?;
+    } else {
+        wait_for_word(parent)?;
+    }
+    if let Some(console) = &p.console {
+        open_terminal(p, console)?;
+    }
+    enter(p, parent)
+}
+
+fn write_attributes(process: &Process) -> Result<()> {
+    let score = process.oom_score_adj().map(|score| score.to_string());
+    let old = read("/proc/self/oom_score_adj")?;
+    let profile = process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
+    let values = [
+        ("oom_score_adj", score.filter(|score| score != old.trim())),
+        ("attr/apparmor/exec", profile.map(|name| format!("exec {name}"))),
+        ("attr/exec", process.selinux_label().clone()),
+    ];
+    for (file, value) in values {
+        let value = value.filter(|value| !value.is_empty() && value != "exec ");
+        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
+    }
+    Ok(())
+}
+
+fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
@@ -783,74 +711,41 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
     }
     set_names(p)?;
-    let oom = "/proc/self/oom_score_adj";
-    if let Some(score) = p.process.oom_score_adj().map(|score| score.to_string())
-        && read(oom)?.trim() != score
-    {
-        echo(&score, oom)?;
-    }
-    label(p.process)?;
     stat::umask(stat::Mode::empty());
     let root = build_root(p)?;
     tell(parent);
-    if !hear(parent)? {
-        return Err(error("the parent is gone"));
-    }
-    let mut state = p.state.clone();
-    (state["pid"], state["status"]) = (unistd::getpid().as_raw().into(), "creating".into());
-    let hooks = p.spec.hooks().clone().unwrap_or_default();
-    run_hooks("createContainer", hooks.create_container(), &state)?;
+    wait_for_word(parent)?;
+    run_hooks(p.home, "createContainer", "creating")?;
     attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
-    change_root(p, &root)?;
-    if let Some(console) = &p.console {
-        open_terminal(p.process, console, true)?;
-    }
-    enter(p.process, p.linux.seccomp().as_ref(), p.preserved, || {
-        tell(parent);
-        let mut fifo = &p.fifo;
-        attempt("start", fifo.read_exact(&mut [0]))?;
-        state["status"] = "created".into();
-        run_hooks("startContainer", hooks.start_container(), &state)
-    })
+    change_root(p, &root)
 }
 
-fn become_root() -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
-    step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")
-}
+/// What may be set is what only a namespace keeps away from the host.
+const SYSCTLS: [(&str, c_int); 6] = [
+    ("net/", CLONE_NEWNET),
+    ("kernel/domainname", CLONE_NEWUTS),
+    ("kernel/msg", CLONE_NEWIPC),
+    ("kernel/sem", CLONE_NEWIPC),
+    ("kernel/shm", CLONE_NEWIPC),
+    ("fs/mqueue/", CLONE_NEWIPC),
+];
 
-/// Host name, domain name, sysctls: only what a namespace of its own keeps away from the host.
+/// Host name, domain name, other sysctls.
 fn set_names(p: &Plan) -> Result<()> {
-    let has = |flag| p.new & flag != 0 || p.joined.iter().any(|(other, _)| *other == flag);
-    let names =
-        [p.spec.hostname(), p.spec.domainname()].map(|name| name.clone().unwrap_or_default());
-    if !has(CLONE_NEWUTS) && !names.concat().is_empty() {
-        return Err(error("hostname: expected a uts namespace"));
+    if let Some(name) = p.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
+        let is_own = p.has(CLONE_NEWUTS).then_some(());
+        is_own.ok_or_else(|| error("hostname: expected a uts namespace"))?;
+        step!(unistd::sethostname(name), "hostname {name}")?;
     }
-    let [host, domain] = &names;
-    if !host.is_empty() {
-        step!(unistd::sethostname(host), "hostname {host}")?;
-    }
-    if !domain.is_empty() {
-        // SAFETY: the kernel reads as many bytes as there are.
-        let set = Errno::result(unsafe { setdomainname(domain.as_ptr().cast(), domain.len()) });
-        step!(set, "domainname {domain}")?;
-    }
-    let ipc =
-        ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
-    for (key, value) in p.linux.sysctl().iter().flatten() {
+    let domain = p.spec.domainname().clone().filter(|name| !name.is_empty());
+    let domain = domain.map(|name| ("kernel.domainname".to_string(), name));
+    for (key, value) in p.linux.sysctl().clone().into_iter().flatten().chain(domain) {
         let path = key.replace('.', "/");
-        let is_own = match path.split_once('/') {
-            Some(("net", _)) => has(CLONE_NEWNET),
-            Some(("kernel", name)) => has(CLONE_NEWIPC) && ipc.contains(&name),
-            Some(("fs", name)) => has(CLONE_NEWIPC) && name.starts_with("mqueue/"),
-            _ => false,
-        };
-        if !is_own {
+        let known = SYSCTLS.iter().find(|(prefix, _)| path.starts_with(prefix));
+        if !known.is_some_and(|(_, flag)| p.has(*flag)) {
             return Err(error(format!("linux.sysctl.{key}: not in a namespace of its own")));
         }
-        echo(value, format!("/proc/sys/{path}"))?;
+        echo(&value, format!("/proc/sys/{path}"))?;
     }
     // A session keyring of our own: the caller's stays his.
     // SAFETY: without a name, KEYCTL_JOIN_SESSION_KEYRING (1) takes integers only.
@@ -858,81 +753,98 @@ fn set_names(p: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// For the exec that follows; so early because the host's /proc can be trusted.
-fn label(process: &Process) -> Result<()> {
-    let given = |label: &Option<String>| label.clone().filter(|text| !text.is_empty());
-    if let Some(profile) = given(process.apparmor_profile()).filter(|name| name != "unconfined") {
-        echo(&format!("exec {profile}"), "/proc/self/attr/apparmor/exec")?;
+const PROPAGATION: MsFlags = MsFlags::MS_PRIVATE
+    .union(MsFlags::MS_SLAVE)
+    .union(MsFlags::MS_SHARED)
+    .union(MsFlags::MS_UNBINDABLE);
+
+/// The words of fstab(5) are the kernel's names of flags, mount(2), but for two; all others are the
+/// file system's own. An r before one means: also what is mounted below.
+fn flag(word: &str) -> Option<MsFlags> {
+    let name = match word {
+        "ro" => "RDONLY".into(),
+        "sync" => "SYNCHRONOUS".into(),
+        word => word.to_uppercase(),
+    };
+    let recursive = || Some(flag(word.strip_prefix('r')?)? | MsFlags::MS_REC);
+    MsFlags::from_name(&format!("MS_{name}")).or_else(recursive)
+}
+
+fn propagate(at: &Path, how: MsFlags) -> Result<()> {
+    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {}", at.display())
+}
+
+/// A mount that is prepared: a tree if it is a bind, which is not attached anywhere yet.
+struct Prepared {
+    tree: Option<OwnedFd>,
+    flags: MsFlags,
+    spreads: MsFlags,
+    data: String,
+}
+
+/// The sources of binds are opened while mounts of the host still spread to us.
+fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
+    if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
+        return Err(error("uidMappings: not supported"));
     }
-    given(process.selinux_label()).map_or(Ok(()), |label| echo(&label, "/proc/self/attr/exec"))
-}
-
-/// The words of fstab(5) that are flags; all others are the file system's own.
-const FLAGS: [(&str, MsFlags); 11] = [
-    ("ro", MsFlags::MS_RDONLY),
-    ("nosuid", MsFlags::MS_NOSUID),
-    ("nodev", MsFlags::MS_NODEV),
-    ("noexec", MsFlags::MS_NOEXEC),
-    ("rbind", MsFlags::MS_BIND.union(MsFlags::MS_REC)),
-    ("bind", MsFlags::MS_BIND),
-    ("sync", MsFlags::MS_SYNCHRONOUS),
-    ("noatime", MsFlags::MS_NOATIME),
-    ("nodiratime", MsFlags::MS_NODIRATIME),
-    ("relatime", MsFlags::MS_RELATIME),
-    ("strictatime", MsFlags::MS_STRICTATIME),
-];
-
-const PROPAGATIONS: [(&str, MsFlags); 4] = [
-    ("private", MsFlags::MS_PRIVATE),
-    ("slave", MsFlags::MS_SLAVE),
-    ("shared", MsFlags::MS_SHARED),
-    ("unbindable", MsFlags::MS_UNBINDABLE),
-];
-
-fn propagation(word: &str) -> Option<MsFlags> {
-    let find = |word| PROPAGATIONS.iter().find(|(name, _)| *name == word).map(|(_, flag)| *flag);
-    find(word).or_else(|| Some(find(word.strip_prefix('r')?)? | MsFlags::MS_REC))
-}
-
-/// A mount's options: flags, propagation, and the rest.
-fn options_of(m: &Mount, devices: bool) -> Result<(MsFlags, Option<MsFlags>, String)> {
-    let is_bind = m.typ().as_deref() == Some("bind");
-    let mut flags = if is_bind { MsFlags::MS_BIND } else { MsFlags::empty() };
-    let (mut spreads, mut data) = (None, vec![]);
-    let find = |word: &str| FLAGS.iter().find(|(name, _)| *name == word).map(|(_, flag)| *flag);
+    let typ = m.typ().as_deref().unwrap_or("none");
+    let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
+    let (mut spreads, mut data) = (MsFlags::MS_PRIVATE | MsFlags::MS_REC, vec![]);
     for word in list_of(m.options()) {
         let opposite = match word.as_str() {
             "rw" => "ro".into(),
             word => word.strip_prefix("no").map_or(format!("no{word}"), str::to_string),
         };
-        let recursive = word.strip_prefix('r').and_then(find);
         match word.as_str() {
             "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
             "tmpcopyup" => warn(format!("mounts: {}: {word}: ignored", m.destination().display())),
             "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
-            word if let Some(flag) = find(word).or(recursive) => flags |= flag,
-            word if let Some(flag) = propagation(word) => spreads = Some(flag),
-            _ if let Some(flag) = find(&opposite) => flags -= flag,
+            word if let Some(flag) = flag(word) => match flag & (PROPAGATION | MsFlags::MS_BIND) {
+                MsFlags::MS_BIND => flags |= flag,
+                how if how.is_empty() => flags |= flag - MsFlags::MS_REC,
+                _ => spreads = flag,
+            },
+            _ if let Some(flag) = flag(&opposite) => flags -= flag,
             other => data.push(other),
         }
     }
-    if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
-        return Err(error("uidMappings: not supported"));
-    }
-    let is_safe = devices || m.typ().as_deref() == Some("devpts");
-    let nodev = if is_safe { MsFlags::empty() } else { MsFlags::MS_NODEV };
-    Ok((flags | nodev, spreads, data.join(",")))
+    flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p) };
+    let source = match (typ, p.home.cgroup()) {
+        _ if flags.contains(MsFlags::MS_BIND) => {
+            let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
+            Some(Path::new(p.home.text("bundle")).join(source))
+        }
+        // Without a cgroup namespace a new mount would show all of the host's.
+        ("cgroup" | "cgroup2", Ok(own)) if p.new & CLONE_NEWCGROUP == 0 => Some(own),
+        // It shows a network, and only who owns that may mount one.
+        ("sysfs", _) if *ROOTLESS && p.new & CLONE_NEWNET == 0 => {
+            flags |= MsFlags::MS_REC;
+            Some("/sys".into())
+        }
+        _ => None,
+    };
+    let tree = source.map(|source| clone_tree(&source, flags)).transpose()?;
+    Ok(Prepared { tree, flags, spreads, data: data.join(",") })
 }
 
-/// The propagation of a mount, and perhaps those below it, that is attached nowhere yet.
-fn spread(tree: &OwnedFd, how: MsFlags) -> Result<()> {
-    // struct mount_attr: what to set, to clear, propagation, user namespace.
-    let attr = [0, 0, (how - MsFlags::MS_REC).bits(), 0];
-    let all = if how.contains(MsFlags::MS_REC) { AT_RECURSIVE } else { 0 } | AT_EMPTY_PATH;
-    let (fd, empty, size) = (tree.as_raw_fd(), c"".as_ptr(), mem::size_of_val(&attr));
-    // SAFETY: `attr` is a mount_attr of that size, and outlives the call.
-    let call = || Errno::result(unsafe { syscall(SYS_mount_setattr, fd, empty, all, &attr, size) });
-    step!(call(), "mount --make-... ({how:?})").map(drop)
+fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
+    let Prepared { tree, flags, spreads, data } = prepared;
+    let is_dir = tree.as_ref().is_none_or(is_dir);
+    let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
+    let at = by_number(&target);
+    if let Some(tree) = tree {
+        place(&tree, &at)?;
+    } else {
+        let (fstype, data) = match m.typ().as_deref().unwrap_or("none") {
+            "cgroup" | "cgroup2" => ("cgroup2", ""),
+            fstype => (fstype, &*data),
+        };
+        let source = m.source().as_deref().unwrap_or(Path::new(fstype));
+        let call = || mount(Some(source), &at, Some(fstype), flags, Some(data));
+        step!(call(), "mount -t {fstype} -o {data} {}", source.display())?;
+    }
+    let top = attempt("open", inside(root, m.destination(), None))?;
+    propagate(&by_number(&top), spreads)
 }
 
 /// Opens, and if `is_dir` says what is missing makes, a path below the new root. The kernel lets
@@ -940,7 +852,12 @@ fn spread(tree: &OwnedFd, how: MsFlags) -> Result<()> {
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    let is_dir = match (fcntl::openat2(root, path, how), is_dir) {
+    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that all
+    // the time must not keep us for ever.
+    let tries = || (0..1000).map(|_| fcntl::openat2(root, path, how));
+    let is_final = |found: &Result<OwnedFd, Errno>| !matches!(found, Err(Errno::EAGAIN));
+    let open = || tries().find(is_final).unwrap_or(Err(Errno::EAGAIN));
+    let is_dir = match (open(), is_dir) {
         (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
         (found, _) => return found,
     };
@@ -958,7 +875,7 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
             let link = fcntl::readlinkat(&parent, name)?;
             inside(root, &above.join(link), Some(is_dir))
         }
-        made => made.and_then(|()| fcntl::openat2(root, path, how)),
+        made => made.and_then(|()| open()),
     }
 }
 
@@ -973,38 +890,26 @@ fn is_dir(fd: &OwnedFd) -> bool {
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
 fn build_root(p: &Plan) -> Result<OwnedFd> {
-    let devices = allows(&p.linux, 'a', -1, -1) == Some(true);
     let name =
         |m: &Mount, Error(_, why)| error(format!("mounts: {}: {why}", m.destination().display()));
-    // The sources of binds, while mounts of the host still spread to us.
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
-        let options = options_of(m, devices).map_err(|why| name(m, why))?;
-        let tree = match options.0.contains(MsFlags::MS_BIND) {
-            true => Some(bind_source(p, m, options.0, options.1).map_err(|why| name(m, why))?),
-            false => None,
-        };
-        mounts.push((m, options, tree));
+        mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
-    let nodev = if devices { MsFlags::empty() } else { MsFlags::MS_NODEV };
-    let tree = clone_tree(&p.rootfs, MsFlags::MS_REC | nodev)?;
-    let wanted = propagation(p.linux.rootfs_propagation().as_deref().unwrap_or("private"));
+    let rootfs = Path::new(p.home.text("rootfs"));
+    let tree = clone_tree(rootfs, MsFlags::MS_REC | nodev(p))?;
+    propagate("/".as_ref(), MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
+    place(&tree, rootfs)?;
+    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = attempt("root.path", fcntl::open(rootfs, how, stat::Mode::empty()))?;
+    let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     let is_private = wanted.is_none_or(|flags| flags.contains(MsFlags::MS_PRIVATE));
     let own = if is_private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
-    spread(&tree, own | MsFlags::MS_REC)?;
-    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-    step!(mount(NONE, "/", NONE, slave, NONE), "mount --make-rslave /")?;
-    place(&tree, &p.rootfs)?;
-    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = attempt("root.path", fcntl::open(&p.rootfs, how, stat::Mode::empty()))?;
+    propagate(rootfs, own | MsFlags::MS_REC)?;
     let mut has_dev = false;
-    for (m, (flags, spreads, data), tree) in mounts {
-        has_dev |= tree.is_some() && m.destination() == "/dev";
-        mount_one(p, &root, m, flags, &data, tree).map_err(|why| name(m, why))?;
-        if let (Some(how), false) = (spreads, flags.contains(MsFlags::MS_BIND)) {
-            let top = attempt("open", inside(&root, m.destination(), None))?;
-            step!(mount(NONE, &by_number(&top), NONE, how, NONE), "mount --make-... ({how:?})")?;
-        }
+    for (m, prepared) in mounts {
+        has_dev |= prepared.tree.is_some() && m.destination() == "/dev";
+        attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
     if !has_dev {
         make_devices(p, &root)?;
@@ -1012,94 +917,65 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
     cover(p, &root).map(|()| root)
 }
 
-fn bind_source(p: &Plan, m: &Mount, flags: MsFlags, spreads: Option<MsFlags>) -> Result<OwnedFd> {
-    let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
-    let tree = clone_tree(&p.bundle.join(source), flags)?;
-    spread(&tree, spreads.unwrap_or(MsFlags::MS_PRIVATE | MsFlags::MS_REC))?;
-    Ok(tree)
-}
-
-fn mount_one(
-    p: &Plan,
-    root: &OwnedFd,
-    m: &Mount,
-    flags: MsFlags,
-    data: &str,
-    tree: Option<OwnedFd>,
-) -> Result<()> {
-    let is_dir = tree.as_ref().is_none_or(is_dir);
-    let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
-    let (at, fstype) = (by_number(&target), m.typ().as_deref().unwrap_or("none"));
-    let has_own = p.new & CLONE_NEWCGROUP != 0;
-    let tree = match (fstype, &p.cgroup) {
-        _ if tree.is_some() => tree,
-        // Without a cgroup namespace a new mount would show all of the host's.
-        ("cgroup" | "cgroup2", Some(own)) if !has_own => Some(clone_tree(own, flags)?),
-        ("sysfs", _) if *ROOTLESS && p.new & CLONE_NEWNET == 0 => {
-            Some(clone_tree("/sys".as_ref(), MsFlags::MS_REC | flags)?)
-        }
-        _ => None,
-    };
-    if let Some(tree) = tree {
-        return place(&tree, &at);
-    }
-    let is_cgroup = fstype == "cgroup" || fstype == "cgroup2";
-    let (fstype, data) = if is_cgroup { ("cgroup2", "") } else { (fstype, data) };
-    let source = m.source().as_deref().unwrap_or(Path::new(fstype));
-    let call = || mount(Some(source), &at, Some(fstype), flags, Some(data));
-    step!(call(), "mount -t {fstype} -o {data} {}", source.display())
-}
-
 /// The rules of the device cgroup that there is not: a node that they close is bound nodev.
-fn allows(linux: &Linux, kind: char, major: i64, minor: i64) -> Option<bool> {
+fn allows(linux: &Linux, kind: &str, major: i64, minor: i64) -> Option<bool> {
     let rules = linux.resources().as_ref().and_then(|all| all.devices().clone());
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
     let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
-        let typ = rule.typ().map_or("a".into(), |typ| typ.as_str().to_string());
+        let typ = rule.typ().unwrap_or_default();
         let is_used = rule.access().as_deref().is_none_or(|access| access.contains(['r', 'w']));
-        let is_kind = typ == "a" || typ.starts_with(kind);
+        let is_kind = typ.as_str() == "a" || typ.as_str() == kind;
         is_used && is_kind && fits(rule.major(), major) && fits(rule.minor(), minor)
     });
     last.map(|rule| rule.allow())
 }
 
+/// Only where the rules open every device, mounts may have device nodes.
+fn nodev(p: &Plan) -> MsFlags {
+    match allows(p.linux, "a", -1, -1) {
+        Some(true) => MsFlags::empty(),
+        _ => MsFlags::MS_NODEV,
+    }
+}
+
 /// The nodes that every container has, those of config.json, and the usual links.
 fn make_devices(p: &Plan, root: &OwnedFd) -> Result<()> {
-    let own = DEVICES.split(' ').map(|name| PathBuf::from(format!("/dev/{name}")));
-    let mut nodes: Vec<_> = own.map(|path| (path.clone(), path, MsFlags::empty())).collect();
+    let bind_node = |path: &Path, node: &Path, nodev: MsFlags| {
+        // Read-only: a chmod or chown in the container must not reach the host's own node.
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
+        let target = attempt(path.display(), inside(root, path, Some(false)))?;
+        bind(node, by_number(&target), flags)
+    };
+    for name in DEVICES.split(' ') {
+        let path = Path::new("/dev").join(name);
+        bind_node(&path, &path, MsFlags::empty())?;
+    }
     for device in list_of(p.linux.devices()) {
-        let (kind, dir) = match device.typ() {
-            LinuxDeviceType::B => (S_IFBLK, "block"),
-            LinuxDeviceType::P => (S_IFIFO, "char"),
-            _ => (S_IFCHR, "char"),
+        let (kind, dir, letter) = match device.typ().as_str() {
+            "b" => (S_IFBLK, "block", "b"),
+            "p" => (S_IFIFO, "fifo", "p"),
+            _ => (S_IFCHR, "char", "c"),
         };
         let (path, major, minor) = (device.path(), device.major(), device.minor());
         let number = stat::makedev(major as u64, minor as u64);
         let is_it = |path: &PathBuf| {
             stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
         };
-        let is_open = allows(&p.linux, dir.chars().next().unwrap_or('c'), major, minor);
-        let nodev = if is_open != Some(false) { MsFlags::empty() } else { MsFlags::MS_NODEV };
-        let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
+        let is_closed = allows(p.linux, letter, major, minor) == Some(false);
+        let nodev = if is_closed { MsFlags::MS_NODEV } else { MsFlags::empty() };
+        let places = [path.clone(), format!("/dev/{dir}/DEVICE").into()];
         if let Some(node) = places.into_iter().find(|path| kind != S_IFIFO && is_it(path)) {
-            nodes.push((path.clone(), node, nodev));
+            bind_node(path, &node, nodev)?;
             continue;
         }
         let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
         let above = attempt(path.display(), inside(root, above, Some(true)))?;
         let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
-        let kind = stat::SFlag::from_bits_retain(kind);
         warn(format!("linux.devices: {}: not on the host, can't be opened", path.display()));
-        match stat::mknodat(&above, name, kind, mode, number) {
+        match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
             Err(Errno::EEXIST) => {}
             made => step!(made, "mknod {}", path.display())?,
         }
-    }
-    for (path, node, nodev) in nodes {
-        // Read-only: a chmod or chown in the container must not reach the host's own node.
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
-        let target = attempt(path.display(), inside(root, &path, Some(false)))?;
-        place(&clone_tree(&node, flags)?, &by_number(&target))?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -1122,44 +998,37 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
             found => attempt(path, found)?,
         };
         let at = by_number(&target);
-        let tree = match (is_masked, is_dir(&target)) {
+        match (is_masked, is_dir(&target)) {
             (true, true) => {
-                let (at, options) = (at.display().to_string(), "ro,nosuid,nodev,noexec,size=4k");
-                mount_line("tmpfs", &at, "tmpfs", options)?;
-                continue;
+                let at = at.display().to_string();
+                mount_line("tmpfs", &at, "tmpfs", "ro,nosuid,nodev,noexec,size=4k")?;
             }
-            (true, false) => clone_tree("/dev/null".as_ref(), read_only)?,
-            (false, _) => clone_tree(&at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
-        };
-        place(&tree, &at)?;
+            (true, false) => bind("/dev/null", at, read_only)?,
+            (false, _) => bind(&at, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
+        }
     }
     Ok(())
 }
 
 fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
-    step!(unistd::fchdir(root), "cd {}", p.rootfs.display())?;
+    step!(unistd::fchdir(root), "cd {}", p.home.text("rootfs"))?;
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     step!(unistd::chdir("/"), "cd /")?;
-    if let Some(flags) = p.linux.rootfs_propagation().as_deref().and_then(propagation) {
-        step!(mount(NONE, "/", NONE, flags, NONE), "mount --make-... ({flags:?}) /")?;
-    }
+    let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
+    wanted.map_or(Ok(()), |how| propagate("/".as_ref(), how))?;
     if p.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
-        step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | nodev(p);
+        step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro /")?;
     }
     Ok(())
 }
 
 // ---- the process: terminal, rights, exec --------------------------------------------------------
 
-/// `ready` is called when hardly anything but the exec can fail any more.
-fn enter(
-    process: &Process,
-    profile: Option<&LinuxSeccomp>,
-    preserved: u32,
-    ready: impl FnOnce() -> Result<()>,
-) -> Result<Infallible> {
+/// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
+fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
+    let process = p.process;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
     let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
@@ -1171,20 +1040,26 @@ fn enter(
         let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
         step!(set, "process.rlimits: {} {rlim_cur}:{rlim_max}", limit.typ())?;
     }
-    let filter = profile.map(seccomp).transpose()?.unwrap_or_default();
+    let preserved = p.given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+    let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))? as c_uint;
+    let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?.unwrap_or_default();
     let is_bound = process.no_new_privileges() == Some(true);
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
     }
     become_user(process)?;
     step!(unistd::fchdir(&workdir), "cd {}", process.cwd().display())?;
-    let mut env: Vec<CString> = list_of(process.env()).iter().map(c_string).collect();
+    let (args, mut env) = (c_strings(process.args())?, c_strings(process.env())?);
     if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
         env.push(c_string(format!("HOME={}", home_of(process.user().uid()))));
     }
-    let args: Vec<CString> = list_of(process.args()).iter().map(c_string).collect();
     let program = find_program(&list_of(process.args())[0], &env)?;
-    ready()?;
+    if let Some(mut start) = p.start.as_ref() {
+        tell(parent);
+        attempt("start", start.read_exact(&mut [0]))?;
+        run_hooks(p.home, "startContainer", "created")?;
+    }
+    leave_group()?;
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
         install(&filter)?;
@@ -1196,20 +1071,25 @@ fn enter(
     Err(error(format!("exec {}: {}", program.display(), errno.desc())))
 }
 
+fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
+    list.iter().flatten().map(|text| CString::new(&**text).map_err(error)).collect()
+}
+
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
 fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
-    let is_program = |path: &Path| {
-        unistd::access(path, unistd::AccessFlags::X_OK)?;
-        if path.is_dir() { Err(Errno::EACCES) } else { Ok(()) }
-    };
-    if name.contains('/') {
-        let why = |errno: Errno| error(format!("exec: {name:?}: {}", errno.desc().to_lowercase()));
-        return is_program(name.as_ref()).map(|()| name.into()).map_err(why);
-    }
+    let is_path = name.contains('/');
     let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
-    let mut found = path.unwrap_or_default().split(':').map(|dir| Path::new(dir).join(name));
-    let found = found.find(|path| !name.is_empty() && is_program(path).is_ok());
-    found.ok_or_else(|| error(format!("exec: {name:?}: executable file not found in $PATH")))
+    let mut why = "executable file not found in $PATH".to_string();
+    for dir in if is_path { "" } else { path.unwrap_or_default() }.split(':') {
+        let file = Path::new(dir).join(name);
+        match unistd::access(&file, unistd::AccessFlags::X_OK) {
+            Ok(()) if !file.is_dir() => return Ok(file),
+            Ok(()) | Err(Errno::EACCES) => why = "permission denied".into(),
+            Err(errno) if is_path => why = errno.desc().to_lowercase(),
+            Err(_) => {}
+        }
+    }
+    Err(error(format!("exec: {name:?}: {why}")))
 }
 
 fn home_of(uid: u32) -> String {
@@ -1226,8 +1106,8 @@ fn become_user(process: &Process) -> Result<()> {
         set.iter().flatten().filter_map(|one| capability(&one.to_string())).sum()
     };
     let sets = process.capabilities().as_ref();
-    let mut kept = 0;
     let bounding = sets.map_or(0, |sets| bits(sets.bounding()));
+    let mut kept = 0;
     for number in 0..63 {
         let action = if bounding >> number & 1 == 1 { PR_CAPBSET_READ } else { PR_CAPBSET_DROP };
         // SAFETY: prctl(2) takes numbers here, and changes nothing in memory.
@@ -1279,7 +1159,6 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     }
     let number = |name: &String| Some(syscalls::Sysno::from_str(name).ok()?.id() as u32);
     let last = rules.iter().flat_map(|rule| rule.names()).filter_map(number).max();
-    let load = |at| bpf(BPF_LD | BPF_W | BPF_ABS, at, 0, 0);
     let mut filter = vec![load(4), bpf(BPF_JMP | BPF_JEQ, AUDIT_ARCH, 1, 0), UNKNOWN, load(0)];
     // Above what the profile's author knew there are only newer calls, and another ABI's.
     let last = last.unwrap_or(0).max(SYS_mseal as u32);
@@ -1290,10 +1169,8 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
             // A failure skips the other arguments and the answer.
             body.extend(compare(arg, (args.len() - n - 1) * 7 + 1));
         }
-        body.push(answer(rule.action(), rule.errno_ret()));
-        if !args.is_empty() {
-            body.push(load(0)); // the number again, for the next rule
-        }
+        // Behind the answer, the number again for the next rule.
+        body.extend([answer(rule.action(), rule.errno_ret()), load(0)]);
         for number in rule.names().iter().filter_map(number) {
             filter.push(bpf(BPF_JMP | BPF_JEQ, number, 0, body.len()));
             filter.extend(&body);
@@ -1301,6 +1178,10 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     }
     filter.push(answer(profile.default_action(), profile.default_errno_ret()));
     Ok(filter)
+}
+
+fn load(at: u32) -> sock_filter {
+    bpf(BPF_LD | BPF_W | BPF_ABS, at, 0, 0)
 }
 
 /// Compares 64 bits in two halves, and goes on behind these seven instructions or `fail` further.
@@ -1316,7 +1197,6 @@ fn compare(arg: &LinuxSeccompArg, fail: usize) -> [sock_filter; 7] {
     // Where to go from an instruction, if the comparison holds, or not.
     let to = |at: usize, holds: bool| 6 - at + if holds == is_opposite { fail } else { 0 };
     let (offset, high) = (16 + 8 * arg.index() as u32, (value >> 32) as u32);
-    let load = |at| bpf(BPF_LD | BPF_W | BPF_ABS, at, 0, 0);
     [
         load(offset + 4),
         bpf(BPF_ALU | BPF_AND, (mask >> 32) as u32, 0, 0),
@@ -1340,57 +1220,38 @@ fn install(filter: &[sock_filter]) -> Result<()> {
 }
 
 /// Where the other end of the container's terminal goes. A foreground `run` has the caller's own.
-fn console(given: &Given, wanted: bool, is_detached: bool) -> Result<Option<UnixStream>> {
-    match given.get("console-socket") {
-        Some(path) if wanted => step!(UnixStream::connect(path), "connect {path}").map(Some),
-        None if wanted && is_detached => {
+fn console(given: &Given, process: &Process, is_detached: bool) -> Result<Option<UnixStream>> {
+    match given.get("console-socket").filter(|_| process.terminal() == Some(true)) {
+        Some(path) => step!(UnixStream::connect(path), "connect {path}").map(Some),
+        None if process.terminal() == Some(true) && is_detached => {
             Err(error("process.terminal: expected --console-socket, for nobody else attends it"))
         }
-        _ => Ok(None),
+        None => Ok(None),
     }
 }
 
-fn open_terminal(process: &Process, console: &UnixStream, is_first: bool) -> Result<()> {
-    let how = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master =
-        step!(fcntl::open("/dev/pts/ptmx", how, stat::Mode::empty()), "open /dev/pts/ptmx")?;
-    let (fd, mut number, unlocked) = (master.as_raw_fd(), 0, 0);
-    let size = process.console_size().unwrap_or_default();
+fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
+    let size = p.process.console_size().unwrap_or_default();
     let (ws_row, ws_col) = (size.height() as u16, size.width() as u16);
     let size = winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: each call reads or writes one integer or one winsize, or takes a number.
-    let slave = unsafe {
-        ioctl(fd, TIOCSPTLCK, &unlocked);
-        ioctl(fd, TIOCGPTN, &mut number);
-        ioctl(fd, TIOCSWINSZ, &size);
-        Errno::result(ioctl(fd, TIOCGPTPEER, how.bits()))
-    };
-    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    let slave = unsafe { OwnedFd::from_raw_fd(attempt("TIOCGPTPEER", slave)?) };
-    let (fds, text) = ([fd], [io::IoSlice::new(b"/dev/ptmx")]);
-    let rights = [socket::ControlMessage::ScmRights(&fds)];
-    let flags = MsgFlags::MSG_NOSIGNAL;
+    let pty = step!(pty::openpty(&size, None), "open /dev/ptmx")?;
+    let (fds, text) = ([pty.master.as_raw_fd()], [io::IoSlice::new(b"/dev/ptmx")]);
+    let (rights, flags) = ([socket::ControlMessage::ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL);
     let sent = socket::sendmsg::<()>(console.as_raw_fd(), &text, &rights, flags, None);
     attempt("--console-socket", sent)?;
-    if is_first {
-        let tree = clone_tree(format!("/dev/pts/{number}").as_ref(), MsFlags::MS_NOEXEC)?;
-        place(&tree, "/dev/console".as_ref())?;
+    if p.start.is_some() {
+        let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
+        bind(format!("/dev/pts/{number}"), "/dev/console", MsFlags::MS_NOEXEC)?;
     }
-    let attach = || {
-        unistd::setsid()?;
-        // SAFETY: this ioctl takes an integer.
-        Errno::result(unsafe { ioctl(slave.as_raw_fd(), TIOCSCTTY, 0) })?;
-        unistd::fchown(&slave, Some(Uid::from_raw(process.user().uid())), None)?;
-        unistd::dup2_stdin(&slave)?;
-        unistd::dup2_stdout(&slave)?;
-        unistd::dup2_stderr(&slave)
-    };
-    step!(attach(), "setsid --ctty")
+    let uid = Uid::from_raw(p.process.user().uid());
+    attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
+    // SAFETY: this ends in the descriptor's close, and nobody else has it.
+    step!(Errno::result(unsafe { login_tty(pty.slave.into_raw_fd()) }), "setsid --ctty").map(drop)
 }
 
 // ---- the other verbs ----------------------------------------------------------------------------
 
-fn spec_command(given: &Given) -> Result<u8> {
+fn spec(_: &str, given: &Given) -> Result<u8> {
     let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
     let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
     let is_rootless = given.has("rootless");
@@ -1404,20 +1265,25 @@ fn spec_command(given: &Given) -> Result<u8> {
     step!(write(), "write {}", path.display()).map(|()| 0)
 }
 
+fn state(home: &Home) -> Result<u8> {
+    print(&format!("{:#}\n", home.report(home.status())))
+}
+
 fn send(pidfd: &OwnedFd, number: c_int) -> Result<(), Errno> {
     let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
     // SAFETY: without a siginfo the kernel fills in what kill(2) would, pidfd_send_signal(2).
     Errno::result(unsafe { syscall(SYS_pidfd_send_signal, fd, number, info, 0) }).map(drop)
 }
 
-fn kill(home: &Home, signal: Option<&String>, all: bool) -> Result<u8> {
-    let text = signal.map_or("TERM".into(), |text| text.to_uppercase());
+fn kill(id: &str, given: &Given) -> Result<u8> {
+    let home = Home::find(id)?;
+    let text = given.words.get(1).map_or("TERM".into(), |text| text.to_uppercase());
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.filter(|number| (0..=64).contains(number));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
     match home.first() {
-        _ if all => home.pids().into_iter().for_each(|pid| {
+        _ if given.has("all") => home.pids().into_iter().for_each(|pid| {
             // SAFETY: integers only. (nix's kill knows no real-time signals.)
             unsafe { libc::kill(pid, number) };
         }),
@@ -1427,175 +1293,137 @@ fn kill(home: &Home, signal: Option<&String>, all: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn delete(id: &str, force: bool) -> Result<u8> {
+fn delete(id: &str, given: &Given) -> Result<u8> {
     let home = match Home::locked(id) {
         // Perhaps a `create` that was killed half-way.
-        Err(_) if force => {
+        Err(_) if given.has("force") => {
             return Home::dir(id).map(|dir| fs::remove_dir_all(dir).map_or(0, |()| 0));
         }
         home => home?,
     };
-    match home.status() {
-        status if status != "stopped" && !force => {
-            Err(error(format!("cannot delete container {id} that is not stopped: {status}")))
-        }
-        _ => home.spec().map(|spec| remove(&home, &spec)).map(|()| 0),
+    let status = home.status();
+    if status != "stopped" && !given.has("force") {
+        return Err(error(format!("cannot delete container {id} that is not stopped: {status}")));
     }
-}
-
-/// The end of a container, and then its last hooks.
-fn remove(home: &Home, spec: &Spec) {
-    if let Some((pid, pidfd)) = home.first() {
-        let _ = send(&pidfd, SIGKILL);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while home.first().is_some() && Instant::now() < deadline {
-            // SAFETY: a null pointer means that the status is not wanted.
-            unsafe { waitpid(pid.as_raw(), ptr::null_mut(), WNOHANG) };
-            thread::sleep(Duration::from_micros(200));
-        }
-    }
-    home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
-    if let Some(hooks) = spec.hooks() {
-        let outcome = run_hooks("poststop", hooks.poststop(), &home.report());
-        outcome.unwrap_or_else(|Error(_, why)| warn(why));
-    }
-    let _ = fs::remove_dir_all(&home.dir);
-}
-
-fn ps(home: &Home, format: Option<&str>) -> Result<u8> {
-    let pids = home.pids();
-    if format == Some("json") {
-        return print(&format!("{}\n", json!(pids)));
-    }
-    let line = |pid| {
-        let command = read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        format!("{pid:<8} {}\n", command.replace(char::is_control, " "))
-    };
-    print(&format!("PID      COMMAND\n{}", pids.into_iter().map(line).collect::<String>()))
-}
-
-fn list(given: &Given) -> Result<u8> {
-    let names = ROOT.get().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
-    let homes = names.filter_map(|name| Home::find(name.file_name().to_str()?).ok());
-    let found: Vec<Value> = homes.map(|home| home.report()).collect();
-    if given.get("format") == Some("json") {
-        return print(&format!("{}\n", json!(found)));
-    }
-    let keys = if given.has("quiet") { &["id"][..] } else { &["id", "pid", "status", "bundle"] };
-    let cell = |state: &Value, key: &str| state[key].to_string().trim_matches('"').to_string();
-    let line =
-        |state| keys.iter().map(|key| cell(state, key)).collect::<Vec<_>>().join("  ") + "\n";
-    print(&found.iter().map(line).collect::<String>())
-}
-
-fn freeze(home: &Home, on: bool) -> Result<u8> {
-    let (status, wanted) = (home.status(), if on { "running" } else { "paused" });
-    if status != wanted {
-        return Err(error(format!("the container is {status}, not {wanted}")));
-    }
-    echo(if on { "1" } else { "0" }, home.cgroup()?.join("cgroup.freeze"))?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while home.status() == wanted && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
-    }
+    remove(&home);
     Ok(0)
 }
 
-fn update(home: &Home, given: &Given) -> Result<u8> {
-    let path = given.get("resources").unwrap_or("-");
-    let path = if path == "-" { "/proc/self/fd/0" } else { path };
-    let path = Path::new(path);
-    let resources: Value = valid(path, serde_json::from_slice(&bytes_of(path)?))?;
+/// The end of a container, and then its last hooks.
+fn remove(home: &Home) {
+    if let Some((_, pidfd)) = home.first() {
+        let _ = send(&pidfd, SIGKILL);
+        wait_while(|| home.first().is_some());
+    }
+    home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
+    run_hooks(home, "poststop", "stopped").unwrap_or_else(|Error(_, why)| warn(why));
+    let _ = fs::remove_dir_all(&home.dir);
+}
+
+fn wait_while(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while condition() && Instant::now() < deadline {
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// JSON is for containerd's shim, lines are for people.
+fn ps(id: &str, given: &Given) -> Result<u8> {
+    let pids = Home::find(id)?.pids();
+    let lines = || pids.iter().map(|pid| format!("{pid}\n")).collect();
+    print(&if given.has("format") { format!("{}\n", json!(pids)) } else { lines() })
+}
+
+fn list(_: &str, given: &Given) -> Result<u8> {
+    let names = ROOT.get().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
+    let homes = names.filter_map(|name| Home::find(name.file_name().to_str()?).ok());
+    if given.has("quiet") {
+        return print(&homes.map(|home| format!("{}\n", home.text("id"))).collect::<String>());
+    }
+    let found: Vec<Value> = homes.map(|home| home.report(home.status())).collect();
+    print(&format!("{:#}\n", json!(found)))
+}
+
+fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
+    let status = home.status();
+    if status != wanted {
+        return Err(error(format!("the container is {status}, not {wanted}")));
+    }
+    echo(word, home.cgroup()?.join("cgroup.freeze"))?;
+    wait_while(|| home.status() == wanted);
+    Ok(0)
+}
+
+fn update(id: &str, given: &Given) -> Result<u8> {
+    let home = Home::find(id)?;
+    let path = given.get("resources").filter(|path| *path != "-").unwrap_or("/proc/self/fd/0");
+    let (resources, _) = read_json::<Value>(path)?;
     match home.status() {
         "stopped" => Err(error("container not running")),
-        _ => set_limits(&home.cgroup()?, &limits(&resources)).map(|()| 0),
+        _ => set_limits(&home.cgroup()?, &limits(&resources)?).map(|()| 0),
     }
 }
 
 /// The same steps, but the namespaces are there already.
-fn exec(home: &Home, given: &Given, words: VecDeque<String>) -> Result<u8> {
+fn exec(id: &str, given: &Given) -> Result<u8> {
+    shield()?;
+    let home = &Home::find(id)?;
     let status = home.status();
-    let first = home.first().filter(|_| status == "running" || given.has("ignore-paused"));
+    let first = home.first().filter(|_| status == "running");
     let (pid, pidfd) =
         first.ok_or_else(|| error(format!("cannot exec in a {status} container")))?;
-    let spec = home.spec()?;
-    let process = match given.get("process") {
-        Some(path) => valid(path.as_ref(), serde_json::from_slice(&bytes_of(path.as_ref())?))?,
-        None => exec_process(&spec, given, words)?,
+    let spec: Spec = serde_json::from_value(home.state["config"].clone()).map_err(error)?;
+    let process = &match given.get("process") {
+        Some(path) => read_json(path)?.1,
+        None => exec_process(&spec, given),
     };
-    check(&process)?;
+    check_process(process)?;
     let is_detached = given.has("detach");
-    let console = console(given, process.terminal() == Some(true), is_detached)?;
-    let create = |path: &str| attempt(path, File::create(path));
-    let pid_file = given.get("pid-file").map(create).transpose()?;
-    let open = |dir: PathBuf| attempt("cgroup", File::open(&dir)).and_then(|fd| opened(dir, fd));
-    let cgroup = home.cgroup().ok().map(open).transpose()?;
+    let console = console(given, process, is_detached)?;
     let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
-    let differs = |(name, _): &(&str, c_int)| link("self", name) != link(&pid.to_string(), name);
-    let names = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"];
-    let all = names.into_iter().zip(NAMESPACE_FLAGS.map(|(_, flag)| flag));
-    let others: c_int = all.filter(differs).map(|(_, flag)| flag).sum();
-    let join = |flags| match CloneFlags::from_bits_retain(flags) {
-        flags if flags.is_empty() => Ok(()),
-        flags => step!(setns(&pidfd, flags), "nsenter --target {pid} {flags:?}"),
-    };
-    // Until it is the command, nobody in there may trace husk, or look into its /proc/PID.
-    attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
-    label(&process)?;
-    let ours = others & (CLONE_NEWUSER | CLONE_NEWPID); // these are for children only
-    join(ours)?;
-    let preserved = given.preserved()?;
-    let child = spawn(0, cgroup.as_ref(), |_| {
-        join(others & !ours)?;
-        if others & CLONE_NEWUSER != 0 {
-            become_root()?;
-        }
-        console.iter().try_for_each(|console| open_terminal(&process, console, false))?;
-        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        enter(&process, profile, preserved, || Ok(()))
-    })?;
-    if let Some(mut file) = pid_file {
-        attempt("--pid-file", write!(file, "{}", child.pid))?;
-    }
-    let status = if is_detached { Ok(0) } else { wait(child.pid, &None) };
-    hear(&child.socket).and(status)
+    let differs = |name: &&str| link("self", name) != link(&pid.to_string(), name);
+    let names = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"].into_iter().filter(differs);
+    let flags = names.filter_map(|name| LinuxNamespaceType::try_from(name).ok());
+    let joined = vec![(flags.map(|typ| typ as c_int).sum(), pidfd)];
+    let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
+    let linux = &spec.linux().clone().unwrap_or_default();
+    let (spec, new, start) = (&spec, 0, None);
+    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
+    let child = launch(&plan, cgroup.as_ref())?;
+    attend(&child, is_detached, || {
+        write_pid(given, &child)?;
+        tell(&child.socket);
+        Ok(0)
+    })
 }
 
 /// The container's own process, with another command.
-fn exec_process(spec: &Spec, given: &Given, words: VecDeque<String>) -> Result<Process> {
+fn exec_process(spec: &Spec, given: &Given) -> Process {
     let mut process = spec.process().clone().unwrap_or_default();
     let env = process.env().clone().unwrap_or_default().into_iter();
     let env = env.chain(given.all("env").map(str::to_string)).collect();
-    process.set_args(Some(words.into())).set_env(Some(env)).set_terminal(Some(given.has("tty")));
-    if let Some(dir) = given.get("cwd") {
-        process.set_cwd(dir.into());
-    }
-    if let Some(text) = given.get("user") {
-        let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-        let ids = uid.parse().ok().zip(gid.parse().ok());
-        let (uid, gid) = ids.ok_or_else(|| error("--user: expected UID[:GID]"))?;
-        process.user_mut().set_uid(uid).set_gid(gid);
-    }
-    if given.has("no-new-privs") {
-        process.set_no_new_privileges(Some(true));
-    }
-    Ok(process)
+    let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
+    process.set_args(Some(given.words[1..].to_vec())).set_env(Some(env)).set_cwd(dir);
+    process.set_terminal(Some(given.has("tty")));
+    process
 }
 
-fn features() -> Result<u8> {
-    let capabilities = CAPABILITIES.split(' ').map(|name| format!("CAP_{name}"));
+const MOUNT_OPTIONS: &str = "ro nosuid nodev noexec bind rbind sync noatime nodiratime relatime \
+    strictatime private slave shared unbindable rprivate rslave rshared runbindable";
+
+fn features(_: &str, _: &Given) -> Result<u8> {
+    let names = CAPABILITIES.split(' ').map(|name| format!("CAP_{name}"));
+    let capabilities: Vec<String> = names.collect();
     let features = json!({
         "ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
             "poststop"],
-        "mountOptions": FLAGS.map(|(name, _)| name),
+        "mountOptions": MOUNT_OPTIONS.split(' ').collect::<Vec<_>>(),
         "linux": {
-            "namespaces": NAMESPACE_FLAGS.map(|(typ, _)| typ),
-            "capabilities": capabilities.collect::<Vec<_>>(),
-            "cgroup": {"v1": false, "v2": true, "systemd": false, "systemdUser": false},
-            "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
-            "selinux": {"enabled": true}, "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
+            "capabilities": capabilities,
+            "cgroup": {"v2": true}, "seccomp": {"enabled": true},
+            "apparmor": {"enabled": true}, "selinux": {"enabled": true},
         },
     });
     print(&format!("{features:#}\n"))

@@ -203,6 +203,9 @@ fn background() {
         pty.line(command, &format!("{command}\r\n"));
         pty.expect(answer);
     };
+    // Who wants to read in there finds nothing, and does not take what the shell gets.
+    ask("$HUSK run $R sh -c 'cat; echo at-its-end' &", "at-its-end\r\n");
+    ask("wait; echo status=$?", "status=0\r\n");
     ask("$HUSK run $R sh -c 'echo started; sleep 1000' &", "started\r\n");
     ask("printf give:; read x", "give:"); // only now is the shell's line editor out of the way
     ask("words", ""); // the shell gets what is typed, not the container
@@ -210,5 +213,37 @@ fn background() {
     ask("kill -9 $!; wait; $HUSK ps > /dev/null; echo swept", "swept\r\n");
     ask("$HUSK run $R sh -c 'sleep 0.1; echo later; exit 8' &", "later\r\n");
     ask("wait $!; echo status=$?", "status=8\r\n");
+    leave(pty);
+}
+
+/// A process group goes across pid namespaces. A container must not have its caller's: `kill 0` is a
+/// signal to all of it, which root may send to whom he likes.
+#[test]
+fn groups() {
+    let host = host!();
+    host.husk(&["run", "-d", "--name=x", rootfs(), "sleep", "1000"]).ok();
+    for (options, signal) in
+        [("run --cap-drop ALL $R", "TERM"), ("run $R", "KILL"), ("exec x", "KILL")]
+    {
+        let script = format!(
+            "(sleep 0.3; echo survivor) & $HUSK {options} sh -c 'kill -{signal} 0; sleep 0.1; :'
+             echo status=$?; wait; echo end"
+        );
+        let run = host.sh(&script);
+        assert!(run.out.contains("survivor\nend"), "{options}: {run}");
+    }
+    host.husk(&["stop", "-t0", "x"]).ok();
+    // The same from a terminal, in a pipeline: there is no other group for husk to give it.
+    let mut pty = outer(&host);
+    pty.line("$HUSK run $R sh -c 'kill -9 0; kill -9 1; echo go; head -n1' | cat", "\ngo\r\n");
+    pty.line("typed", "typed\r\ntyped\r\n");
+    pty.expect(OUTER);
+    // ^C is for all of the container's group, and for the other programs of the pipeline.
+    let script = "trap \"echo got >&2; exit 5\" INT; sleep 1000 & echo go >&2; wait";
+    pty.send(&format!("$HUSK run $R sh -c '{script}' | cat\n"));
+    pty.expect("\ngo");
+    pty.send("\x03");
+    pty.expect("got");
+    pty.expect(OUTER);
     leave(pty);
 }
