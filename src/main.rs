@@ -1364,11 +1364,14 @@ fn terminal() -> Option<PathBuf> {
 }
 
 /// All else that a container was is gone with its last process: what is left is its cgroup.
-fn clean_up(c: &Container, cgroup: Option<Cgroup>, outcome: Result<u8>) -> Result<u8> {
-    if outcome.is_err() {
-        NARRATOR.set(""); // the step that failed has the last word
-    } else if c.detach {
-        return print(&format!("{}\n", c.name));
+fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> Result<u8> {
+    if c.detach {
+        outcome = outcome.and_then(|_| print(&format!("{}\n", c.name)));
+    }
+    match outcome {
+        Ok(_) if c.detach => return outcome,
+        Ok(_) => {}
+        Err(_) => NARRATOR.set(""), // the step that failed has the last word
     }
     cgroup.iter().for_each(|cgroup| remove_cgroup(&cgroup.dir));
     outcome
@@ -1496,7 +1499,8 @@ fn row(dir: &Path) -> Option<(u64, String, String)> {
     let routes = file("net/fib_trie")?;
     let mut ips = routes.split("/32 host LOCAL").filter_map(|text| text.split_whitespace().last());
     let ip = ips.find(|ip| ip.starts_with("10.77.") && *ip != "10.77.0.1").unwrap_or("-");
-    let command = file("cmdline")?.replace('\0', " ").replace(char::is_control, "?");
+    let command: String = file("cmdline")?.replace('\0', " ").chars().take(100).collect();
+    let command = command.replace(char::is_control, "?");
     let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
     Some((start, dir.file_name()?.to_string_lossy().into(), rest))
 }

@@ -86,6 +86,15 @@ fn ps(host: &Host) -> Vec<Vec<String>> {
     table(&host.husk(&["ps"]).ok())
 }
 
+/// A container that nobody has been told of would be one that nobody ends.
+#[test]
+fn unheard_of() {
+    let host = host!();
+    let script = r#"$HUSK run -d "$R" sleep 1000 >/dev/full"#;
+    host.sh(script).refused(125, &["standard output", "ENOSPC"]);
+    host.assert_clean();
+}
+
 #[test]
 fn detached_container() {
     let host = host!();
