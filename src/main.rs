@@ -16,7 +16,7 @@ use nix::{errno::Errno, net::if_::if_nametoindex};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirEntryExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, PermissionsExt, symlink};
 use std::os::unix::{net::UnixStream, prelude::*};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, exit};
@@ -498,7 +498,9 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         husk => husk?,
     };
     if !husk.exists() || !c.limits.is_empty() {
-        step!(fs::create_dir_all(&husk), "mkdir -p {}", husk.display())?;
+        // Not for others: who can open cgroup.procs can lock its bytes.
+        let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&husk);
+        step!(make(), "mkdir -p -m 700 {}", husk.display())?;
         enable_controllers(&husk, &c.limits);
     }
     step!(unistd::chdir(&husk), "cd {}", husk.display())?;
@@ -622,6 +624,11 @@ fn wait_until_empty(dir: &Path, deadline: Instant) {
 fn remove_cgroup(dir: &Path) {
     if is_populated(dir) {
         let _ = echo("1", dir.join("cgroup.kill"));
+        // That is a signal to main threads, and none if such a one has ended before the others.
+        for pid in pids(dir) {
+            let pidfd = pidfd_open(pid).filter(|_| pids(dir).contains(&pid));
+            pidfd.iter().for_each(|pidfd| send_signal(pidfd, SIGKILL));
+        }
         wait_until_empty(dir, Instant::now() + Duration::from_secs(2));
     }
     children(dir).iter().for_each(|(child, _)| remove_cgroup(child));
@@ -681,6 +688,13 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
         echo(&format!("0 {uid} 1"), "/proc/self/uid_map")?;
         echo(&format!("0 {gid} 1"), "/proc/self/gid_map")?;
     }
+    if c.bridge {
+        // As docker does: else each container's search for neighbours and routers would be every
+        // other's, too, and each could pose as a router. Fails only without IPv6.
+        let _ = echo("1", "/proc/sys/net/ipv6/conf/all/disable_ipv6");
+        let _ = echo("0", "/proc/sys/net/ipv6/conf/lo/disable_ipv6");
+    }
+    let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
 
@@ -892,7 +906,7 @@ fn build_root(c: &Container) -> Result<File> {
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
     mount_root(c)?;
-    mount_kernel_files(c.namespaces)?;
+    mount_kernel_files(c)?;
     let name = format!("{}\n", c.hostname);
     let servers = name_servers(c.namespaces & CLONE_NEWNET == 0);
     let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
@@ -975,13 +989,13 @@ fn mount_root(c: &Container) -> Result<()> {
 }
 
 /// /dev, /proc and /sys.
-fn mount_kernel_files(namespaces: c_int) -> Result<()> {
+fn mount_kernel_files(c: &Container) -> Result<()> {
     let device = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let read_only = device | MsFlags::MS_NODEV;
     for [source, target, fstype, options] in MOUNTS {
         step!(fs::create_dir_all(target), "mkdir -p {target}")?;
         // A sysfs shows a network, and only who owns that may mount one.
-        if fstype == "sysfs" && *ROOTLESS && namespaces & CLONE_NEWNET == 0 {
+        if fstype == "sysfs" && *ROOTLESS && c.namespaces & CLONE_NEWNET == 0 {
             bind("/sys", target, read_only | MsFlags::MS_REC)?;
             bind("empty", "sys/fs/cgroup", read_only)?; // else the next mount is EBUSY
             continue;
@@ -993,7 +1007,7 @@ fn mount_kernel_files(namespaces: c_int) -> Result<()> {
     for name in DEVICES.split(' ') {
         bind(format!("/dev/{name}"), format!("dev/{name}"), device)?;
     }
-    if let Some(terminal) = terminal() {
+    if let Some(terminal) = terminal().filter(|_| !c.detach) {
         bind(terminal, "dev/console", device)?; // where ttyname(3) finds it
     }
     for (name, to) in LINKS.split(' ').filter_map(|link| link.split_once('=')) {
@@ -1272,10 +1286,15 @@ fn execute(c: &Container) -> Result<Infallible> {
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
     step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
+    leave_group()?;
     if c.detach {
+        if io::stderr().is_terminal() {
+            // Else it could read, when husk has ended, what is typed for others.
+            let null = || Ok::<_, io::Error>(unistd::dup2_stderr(File::create("/dev/null")?)?);
+            step!(null(), "exec 2>/dev/null")?;
+        }
         step!(unistd::dup2_stdout(io::stderr()), "exec >&2")?;
     }
-    leave_group()?;
     // SAFETY: integers only; whatever is open from 3 on closes when exec succeeds.
     unsafe { syscall(SYS_close_range, 3, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     let _ = SigSet::empty().thread_set_mask();
@@ -1297,8 +1316,8 @@ fn execute(c: &Container) -> Result<Infallible> {
     Err(failure)
 }
 
-/// Else `kill 0` in here, to all of a process's group, would reach husk's caller. Who has been given
-/// the terminal leads a group already.
+/// Else `kill 0` in here, to all of a process's group, would reach husk's caller. Who was given the
+/// terminal leads a group already.
 fn leave_group() -> Result<()> {
     let leads = unistd::getpgrp() == unistd::getpid();
     if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
@@ -1331,7 +1350,7 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
         if let (1.., Some(code)) = (changed, code) {
             return Ok(code as u8);
         } else if let (1.., Some(saved)) = (changed, terminal) {
-            // ^Z has stopped the job (of exec: PID 1 drops it). husk stops too, and goes on after fg.
+            // ^Z has stopped the job (of exec: PID 1 drops it). husk stops too, until fg.
             take_back_terminal(saved);
             let _ = signal::raise(Signal::SIGSTOP);
             hand_over_terminal(pid);
@@ -1384,19 +1403,31 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
 /// number goes to another process after that, the pidfd is of no use any more.
 fn first_process(dir: &Path) -> Option<(i32, OwnedFd, String)> {
     let depth = field(&read("/proc/self/status").ok()?, "NSpid").len() + 1;
-    let pids = || read(dir.join("cgroup.procs")).unwrap_or_default();
-    pids().lines().find_map(|line| {
-        let pid: i32 = line.parse().ok()?;
-        // SAFETY: integers only.
-        let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+    pids(dir).into_iter().find_map(|pid| {
+        let pidfd = pidfd_open(pid)?;
         let status = read(format!("/proc/{pid}/status")).ok()?;
         let ids = field(&status, "NSpid");
         let is_first = ids.len() == depth && ids.ends_with(&["1"]);
-        let is_here = is_first && pids().lines().any(|here| here == line);
-        is_here.then_some((pid, pidfd, status))
+        (is_first && pids(dir).contains(&pid)).then_some((pid, pidfd, status))
     })
+}
+
+/// The processes of a cgroup; 0 are those that can't be seen from here.
+fn pids(dir: &Path) -> Vec<i32> {
+    let text = read(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn pidfd_open(pid: i32) -> Option<OwnedFd> {
+    // SAFETY: integers only; the kernel has just made this descriptor, and nobody else has it.
+    let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
+    Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+fn send_signal(pidfd: &OwnedFd, number: c_int) {
+    // SAFETY: without a siginfo the kernel fills in what kill(2) would.
+    let none = ptr::null::<siginfo_t>();
+    unsafe { syscall(SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, none, 0) };
 }
 
 /// The words of a line of /proc/PID/status, proc_pid_status(5).
@@ -1451,8 +1482,8 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let child = spawn(0, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
-        if let Ok(dev) = File::open("/dev") {
-            replace_stdio(&dev.into(), c.no_stdin)?;
+        if let Ok(dev) = fcntl::open("/dev", OFlag::O_DIRECTORY, stat::Mode::empty()) {
+            replace_stdio(&dev, c.no_stdin)?;
         }
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
@@ -1496,10 +1527,10 @@ fn row(dir: &Path) -> Option<(u64, String, String)> {
     let memory = read(dir.join("memory.current")).ok().and_then(|bytes| bytes.trim().parse().ok());
     let memory = memory.map_or("-".into(), |bytes: f64| format!("{:.1}M", bytes / 1048576.0));
     // Each of the namespace's own addresses stands before "/32 host LOCAL".
-    let routes = file("net/fib_trie")?;
+    let routes = file("net/fib_trie").unwrap_or_default();
     let mut ips = routes.split("/32 host LOCAL").filter_map(|text| text.split_whitespace().last());
     let ip = ips.find(|ip| ip.starts_with("10.77.") && *ip != "10.77.0.1").unwrap_or("-");
-    let command: String = file("cmdline")?.replace('\0', " ").chars().take(100).collect();
+    let command: String = file("cmdline")?.replace('\0', " ").chars().take(40).collect();
     let command = command.replace(char::is_control, "?");
     let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
     Some((start, dir.file_name()?.to_string_lossy().into(), rest))
@@ -1516,9 +1547,7 @@ fn stop_command(c: Container) -> Result<u8> {
         match find_container(&living, name) {
             Ok(dir) => {
                 if let Some((_, pidfd, _)) = first_process(&dir) {
-                    let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
-                    // SAFETY: without a siginfo the kernel fills in what kill(2) would.
-                    unsafe { syscall(SYS_pidfd_send_signal, fd, SIGTERM, info, 0) };
+                    send_signal(&pidfd, SIGTERM);
                 }
                 dirs.push(dir);
             }

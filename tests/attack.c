@@ -16,6 +16,7 @@
 #include <linux/prctl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -570,7 +571,25 @@ static long outlive(char **arg)
     return pause();
 }
 
-// The same, and it takes the lock by which husk knows its own.
+static void *wait_for_ever(void *arg)
+{
+    puts("ready");
+    while (pause())
+        ;
+    return arg;
+}
+
+// The main thread, to which cgroup.kill sends its signal, ends before the others.
+static long end_of_main_thread(char **arg)
+{
+    pthread_t thread;
+    prctl(PR_SET_PDEATHSIG, 0);
+    if ((errno = pthread_create(&thread, NULL, wait_for_ever, arg)))
+        return -1;
+    pthread_exit(NULL);
+}
+
+// As `outlive`, and it takes the lock by which husk knows its own.
 static long take_lock(char **arg)
 {
     if (fork())
@@ -736,6 +755,7 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(wait, 0, pause())
     ATTACK(trace_visitor, 0, trace_visitor(arg))
     ATTACK(outlive, 0, outlive(arg))
+    ATTACK(end_of_main_thread, 0, end_of_main_thread(arg))
     ATTACK(take_lock, 0, take_lock(arg))
     ATTACK(endless_arguments, 0, endless_arguments(arg))
     ATTACK(fork_bomb, 0, fork_bomb(arg))

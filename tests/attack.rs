@@ -977,6 +977,10 @@ fn taking_the_lock() {
         lock.args([&*host.containers()[0].to_string_lossy(), "sleep", "1000"]);
         let other = by_other_user.then(|| start(as_user(&mut lock, UID)));
         sleep(Duration::from_millis(100));
+        let procs = host.containers()[0].with_file_name("cgroup.procs");
+        let mut reader = host.command("cat");
+        let run = start(as_user(reader.arg(procs), UID)).wait();
+        assert_ne!(run.code, 0, "who can read it can lock it");
         trap.signal(Signal::SIGKILL);
         trap.wait();
         sleep(Duration::from_millis(100)); // time enough to take a lock that is free
@@ -988,6 +992,27 @@ fn taking_the_lock() {
         }
         scene.start(&mut scene.husk(&["ps"])).wait().ok();
     }
+}
+
+/// cgroup.kill does nothing to a process whose main thread has ended and whose other threads go on.
+#[test]
+fn end_of_main_thread() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let trap = ambush(&scene, &["end_of_main_thread"], "ready");
+    sleep(Duration::from_millis(100)); // the main thread's end comes after the word
+    let list = scene.start(&mut scene.husk(&["ps"])).wait();
+    assert!(list.ok().contains("trap "), "hidden from husk ps");
+    scene.start(&mut scene.husk(&["stop", "-t0", "trap"])).wait().ok();
+    assert!(host.inits().is_empty(), "it has outlived husk stop");
+    assert_eq!(trap.wait().code, 137);
+
+    let trap = ambush(&scene, &["end_of_main_thread"], "ready");
+    trap.signal(Signal::SIGKILL);
+    trap.wait();
+    scene.start(&mut scene.husk(&["ps"])).wait().ok();
+    assert!(host.inits().is_empty(), "it has outlived husk");
+    host.assert_clean();
 }
 
 /// `ps` and `exec` read what a container says of itself, but not without end.

@@ -62,7 +62,7 @@ fn outside(host: &Host) -> Host {
 #[test]
 fn a_container_is_on_the_bridge() {
     let host = host!();
-    let a = host.stays(&[], &format!("{ADDRESS}; ip route; ip -o link"));
+    let a = host.stays(&[], &format!("{ADDRESS}; ip route; ip -o link; cat /proc/net/if_inet6"));
     let text = a.out();
     let mut lines = text.lines();
     let address = lines.next().expect("an address");
@@ -80,6 +80,10 @@ fn a_container_is_on_the_bridge() {
         text.lines().filter(|line| line.contains("mtu")).all(|line| line.contains("UP")),
         "{text}"
     );
+    // Neither IPv6 neighbours nor router advertisements; but ::1 is there.
+    let inet6 = text.lines().filter(|line| line.starts_with("fe80") || line.ends_with(" lo"));
+    let inet6: Vec<_> = inet6.filter_map(|line| line.split(' ').next_back()).collect();
+    assert!(inet6.iter().all(|name| *name == "lo"), "{text}");
     assert_network_complete(&host, "after the first start");
 
     // Gateway, itself, the other way round, and a neighbour.

@@ -247,3 +247,18 @@ fn groups() {
     pty.expect(OUTER);
     leave(pty);
 }
+
+/// Who stays when husk has ended could read what is typed to others.
+#[test]
+fn detached() {
+    let host = host!();
+    let mut pty = outer(&host);
+    let look = "ls -l /proc/self/fd/2 /dev/console >/tmp/seen 2>&1; sleep 1000";
+    pty.line(&format!("$HUSK run -d --name x $R sh -c '{look}'"), OUTER);
+    let seen = pty.line("sleep 0.2; $HUSK exec x cat /tmp/seen", OUTER);
+    assert!(seen.contains("console: No such file") && !seen.contains("/dev/pts"), "{seen}");
+    let ends = pty.line("$HUSK exec x sh -c 'ls -l /proc/1/fd' | grep -c dev/null", OUTER);
+    assert!(ends.contains("\n3\r\n"), "{ends}");
+    pty.line("$HUSK stop -t0 x", OUTER);
+    leave(pty);
+}
