@@ -852,8 +852,8 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that all
-    // the time must not keep us for ever.
+    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that
+    // all the time must not keep us for ever.
     let tries = || (0..1000).map(|_| fcntl::openat2(root, path, how));
     let is_final = |found: &Result<OwnedFd, Errno>| !matches!(found, Err(Errno::EAGAIN));
     let open = || tries().find(is_final).unwrap_or(Err(Errno::EAGAIN));
