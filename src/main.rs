@@ -58,9 +58,9 @@ fn run(c: &Container) -> Result<u8> {
     let child = spawn(c.namespaces, cgroup.as_ref(), |socket| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
-        let hosts = build_root(c)?; // 5
+        let files = build_root(c)?; // 5
         let address = wait_for_parent(socket)?;
-        network_inside(c, address, hosts)?; // 6
+        network_inside(c, address, files)?; // 6
         lock_down(c, socket)?; // 7
         execute(c) // 8
     });
@@ -688,12 +688,6 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
         echo(&format!("0 {uid} 1"), "/proc/self/uid_map")?;
         echo(&format!("0 {gid} 1"), "/proc/self/gid_map")?;
     }
-    if c.bridge {
-        // As docker does: else each container's search for neighbours and routers would be every
-        // other's, too, and each could pose as a router. Fails only without IPv6.
-        let _ = echo("1", "/proc/sys/net/ipv6/conf/all/disable_ipv6");
-        let _ = echo("0", "/proc/sys/net/ipv6/conf/lo/disable_ipv6");
-    }
     let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
@@ -899,8 +893,9 @@ const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
 
 /// The new root and all that belongs in it are made on a tmpfs that only husk sees. Then pivot_root
 /// and umount put the host out of reach, and only then does anything follow the paths of ROOTFS:
-/// wherever its symlinks point, they can't lead out any more. Returns /etc/hosts.
-fn build_root(c: &Container) -> Result<File> {
+/// wherever its symlinks point, they can't lead out any more. Returns what section 6 writes to, as
+/// later it is out of reach: /etc/hosts, and the directory of settings for IPv6.
+fn build_root(c: &Container) -> Result<NetworkFiles> {
     say("5. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
@@ -914,6 +909,7 @@ fn build_root(c: &Container) -> Result<File> {
         step!(fs::write(format!("etc/{file}"), text), "write etc/{file}")?;
     }
     let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
+    let ipv6 = File::open("/proc/sys/net/ipv6/conf").ok(); // where the kernel has it
     let own = ["/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
     // Without its slash, such a name is husk's own file, in the tmpfs.
     let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
@@ -944,7 +940,7 @@ fn build_root(c: &Container) -> Result<File> {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
     }
-    Ok(hosts)
+    Ok((hosts, ipv6))
 }
 
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
@@ -1096,7 +1092,9 @@ fn name_servers(is_shared: bool) -> String {
 
 // ---- 6. network, the container's side -----------------------------------------------------------
 
-fn network_inside(c: &Container, address: u32, mut hosts: File) -> Result<()> {
+type NetworkFiles = (File, Option<File>);
+
+fn network_inside(c: &Container, address: u32, (mut hosts, ipv6): NetworkFiles) -> Result<()> {
     say("6. network, the container's side");
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
@@ -1105,6 +1103,14 @@ fn network_inside(c: &Container, address: u32, mut hosts: File) -> Result<()> {
     step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
     if !c.bridge {
         return Ok(());
+    }
+    if let Some(conf) = ipv6 {
+        // As docker does: else each container's search for neighbours and routers would be every
+        // other's, too, and each could pose as a router.
+        let (file, flags) = ("eth0/disable_ipv6", OFlag::O_WRONLY);
+        let open = || fcntl::openat(conf, file, flags, stat::Mode::empty());
+        let write = || File::from(open()?).write_all(b"1");
+        step!(write(), "echo 1 > /proc/sys/net/ipv6/conf/{file}")?;
     }
     let ip = Ipv4Addr::from_bits(address);
     set_address_and_up("eth0", ip)?;
