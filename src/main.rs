@@ -234,7 +234,9 @@ fn main() -> ExitCode {
 /// Options, then words. `-it` is `-i -t`, `-m64m` is `-m 64m`, `--opt=value` is `--opt value`.
 fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
     let mut c = Container { bridge: !*ROOTLESS, time: 10, ..Container::default() };
-    (c.name, c.workdir, c.namespaces) = (format!("{:08x}", random()), "/".into(), NAMESPACES);
+    // It begins with a letter: a host name of digits alone would be taken for an address.
+    c.name = format!("{:08x}", random() | 0xa000_0000);
+    (c.workdir, c.namespaces) = ("/".into(), NAMESPACES);
     c.user.0 = if command == "exec" { CONTAINERS_USER } else { 0 };
     c.no_stdin = unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != unistd::getpgrp());
     let lines = HELP.lines().filter_map(|line| line.split_at_checked(10));

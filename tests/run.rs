@@ -289,6 +289,10 @@ fn files_in_etc() {
     let ping =
         "ping -c1 -w5 $(hostname) >/dev/null && ping -c1 -w5 localhost >/dev/null && echo yes";
     assert_eq!(host.inside(&[], ping).ok(), "yes", "both names lead here");
+    // A name of digits alone would be taken for an address.
+    let names = (0..100).map(|_| host.inside(&["--network", "none"], "hostname").ok());
+    let is_letter = |name: &String| name.starts_with(|c: char| c.is_ascii_alphabetic());
+    assert!(names.into_iter().all(|name| is_letter(&name)));
 
     // The files are the container's own: it may edit them, and keeps them under an odd umask.
     let edit =
