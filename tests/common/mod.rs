@@ -57,6 +57,11 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
+/// Is it the build of `make asan`, which needs libraries, and terabytes of address space?
+pub fn is_sanitized() -> bool {
+    husk().iter().any(|part| part == "asan")
+}
+
 /// The binary under test.
 pub fn husk() -> PathBuf {
     std::env::var_os("HUSK").unwrap_or_else(|| env!("CARGO_BIN_EXE_husk").into()).into()
