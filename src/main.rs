@@ -193,6 +193,8 @@ run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user UID[:GID]  -i --interactive (always so)  -t --tty (always so)
 stop      -t --time SECONDS
 
+For example: husk run --memory 64m --volume $PWD:/work --workdir /work rootfs ls
+
 Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 the command can't
 be run; 127 it was not found. As an ordinary user the same commands work rootless.
 ";
