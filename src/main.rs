@@ -628,12 +628,18 @@ fn wait_until_empty(dir: &Path, deadline: Instant) {
 fn remove_cgroup(dir: &Path) {
     if is_populated(dir) {
         let _ = echo("1", dir.join("cgroup.kill"));
-        // That is a signal to main threads, and none if such a one has ended before the others.
-        for pid in pids(dir) {
-            let pidfd = pidfd_open(pid).filter(|_| pids(dir).contains(&pid));
-            pidfd.iter().for_each(|pidfd| send_signal(pidfd, SIGKILL));
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while is_populated(dir) && Instant::now() < deadline {
+            // That was a signal to main threads: a process whose main thread has ended before the
+            // others gets none. A few at a time, as there may be more than husk may open files.
+            let few = pids(dir).into_iter().take(100);
+            let few: Vec<_> = few.filter_map(|pid| Some((pid, pidfd_open(pid)?))).collect();
+            let still_here = pids(dir);
+            for (_, pidfd) in few.iter().filter(|(pid, _)| still_here.contains(pid)) {
+                let _ = send_signal(pidfd, SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(1));
         }
-        wait_until_empty(dir, Instant::now() + Duration::from_secs(2));
     }
     children(dir).iter().for_each(|(child, _)| remove_cgroup(child));
     let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
@@ -1422,10 +1428,10 @@ fn first_process(dir: &Path) -> Option<(i32, OwnedFd, String)> {
     })
 }
 
-/// The processes of a cgroup; 0 are those that can't be seen from here.
+/// The processes of a cgroup, less those that can't be seen from here: these are listed as 0.
 fn pids(dir: &Path) -> Vec<i32> {
     let text = read(dir.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
 fn pidfd_open(pid: i32) -> Option<OwnedFd> {
@@ -1434,10 +1440,10 @@ fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 
-fn send_signal(pidfd: &OwnedFd, number: c_int) {
+fn send_signal(pidfd: &OwnedFd, number: c_int) -> Result<c_long, Errno> {
+    let (fd, none) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
     // SAFETY: without a siginfo the kernel fills in what kill(2) would.
-    let none = ptr::null::<siginfo_t>();
-    unsafe { syscall(SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, none, 0) };
+    Errno::result(unsafe { syscall(SYS_pidfd_send_signal, fd, number, none, 0) })
 }
 
 /// The words of a line of /proc/PID/status, proc_pid_status(5).
@@ -1557,7 +1563,7 @@ fn stop_command(c: Container) -> Result<u8> {
         match find_container(&living, name) {
             Ok(dir) => {
                 if let Some((_, pidfd, _)) = first_process(&dir) {
-                    send_signal(&pidfd, SIGTERM);
+                    let _ = send_signal(&pidfd, SIGTERM);
                 }
                 dirs.push(dir);
             }

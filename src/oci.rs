@@ -212,10 +212,7 @@ impl Home {
     /// The container's first process, if that is still the one that `create` has started.
     fn first(&self) -> Option<(Pid, OwnedFd)> {
         let pid = self.state["pid"].as_i64()? as i32;
-        // SAFETY: integers only.
-        let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+        let pidfd = pidfd_open(pid)?;
         let is_same = start_time(pid)? == self.text("startTime");
         is_same.then_some((Pid::from_raw(pid), pidfd))
     }
@@ -245,8 +242,7 @@ impl Home {
     fn pids(&self) -> Vec<i32> {
         let (mut dirs, mut pids) = (Vec::from_iter(self.cgroup()), vec![]);
         while let Some(dir) = dirs.pop() {
-            let text = read(dir.join("cgroup.procs")).unwrap_or_default();
-            pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+            pids.extend(super::pids(&dir));
             dirs.extend(children(&dir).into_iter().map(|(child, _)| child));
         }
         pids
@@ -1269,12 +1265,6 @@ fn state(home: &Home) -> Result<u8> {
     print(&format!("{:#}\n", home.report(home.status())))
 }
 
-fn send(pidfd: &OwnedFd, number: c_int) -> Result<(), Errno> {
-    let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<siginfo_t>());
-    // SAFETY: without a siginfo the kernel fills in what kill(2) would, pidfd_send_signal(2).
-    Errno::result(unsafe { syscall(SYS_pidfd_send_signal, fd, number, info, 0) }).map(drop)
-}
-
 fn kill(id: &str, given: &Given) -> Result<u8> {
     let home = Home::find(id)?;
     let text = given.words.get(1).map_or("TERM".into(), |text| text.to_uppercase());
@@ -1287,7 +1277,9 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
             // SAFETY: integers only. (nix's kill knows no real-time signals.)
             unsafe { libc::kill(pid, number) };
         }),
-        Some((pid, pidfd)) => step!(send(&pidfd, number), "kill -{number} {pid}")?,
+        Some((pid, pidfd)) => {
+            step!(send_signal(&pidfd, number), "kill -{number} {pid}").map(drop)?
+        }
         None => return Err(error("container not running")),
     }
     Ok(0)
@@ -1312,7 +1304,7 @@ fn delete(id: &str, given: &Given) -> Result<u8> {
 /// The end of a container, and then its last hooks.
 fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
-        let _ = send(&pidfd, SIGKILL);
+        let _ = send_signal(&pidfd, SIGKILL);
         wait_while(|| home.first().is_some());
     }
     home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
