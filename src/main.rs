@@ -15,8 +15,8 @@ use nix::unistd::{self, Gid, Pid, Uid, UnlinkatFlags, ttyname};
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, PermissionsExt, symlink};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::{net::UnixStream, prelude::*};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, exit};
@@ -404,38 +404,12 @@ fn run_command(mut c: Container) -> Result<u8> {
     let term = term.unwrap_or_default();
     let env = format!("{path}\0HOME={home}\0HOSTNAME={}{term}", c.hostname);
     add_env(&mut c, env.as_bytes());
-    shield()?;
     run(&c)
-}
-
-/// Starts husk again from a copy of itself that nobody can write to: a container whose command is
-/// /proc/self/exe could else keep the host's husk open, and overwrite it later (CVE-2019-5736).
-fn shield() -> Result<()> {
-    let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
-    let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
-    let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
-    if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
-        // exec has named the process after a file called "4" or so, in /proc/self/fd.
-        return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk"));
-    }
-    let sealed_copy = || {
-        let mut copy = File::from(memfd_create("husk", MFdFlags::MFD_ALLOW_SEALING)?);
-        io::copy(&mut &exe, &mut copy)?;
-        fcntl::fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-        Ok::<_, io::Error>(copy.into())
-    };
-    // An ordinary user may not clone a mount.
-    let copy = clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY)
-        .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
-    let mut husk = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-    let own_name = env::args_os().next().unwrap_or_default();
-    step!(Err(husk.arg0(own_name).args(env::args_os().skip(1)).exec()), "exec husk")
 }
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
 
-/// The cgroup of a container, or below it that of an exec. A lock says that a husk looks after it:
-/// on a byte of husk/cgroup.procs, not on the directory, where the container itself could take it.
+/// The cgroup of a container, or below it that of an exec, and the lock on its name.
 struct Cgroup {
     dir: PathBuf,
     fd: File,
@@ -443,38 +417,47 @@ struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the directory and locks it. If a sweep comes between the two, it is gone: once more.
+    /// The lock comes first: so nobody ever sees the directory without one.
     fn make(dir: PathBuf) -> Result<Cgroup> {
+        let name = dir.file_name().unwrap_or_default().display();
+        let is_running = || error(format!("{name}: a container of that name is running"));
         let lock = attempt("open cgroup.procs", open_locks())?;
-        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
-        loop {
-            step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
-            let lock_it = || {
-                let fd = File::open(&dir)?;
-                set_lock(&lock, F_WRLCK, fd.metadata()?.ino(), true).map(|()| fd)
-            };
-            match step!(lock_it(), "fcntl F_OFD_SETLKW (the inode of {})", dir.display()) {
-                Ok(fd) if inode(fd.metadata()) == inode(fs::metadata(&dir)) => {
-                    return Ok(Cgroup { dir, fd, lock });
-                }
-                Err(why) if fs::remove_dir(&dir).is_ok() => return Err(why), // not because of that
-                _ => {}
+        say_step(format_args!("fcntl F_OFD_SETLK ({name})"));
+        while let Err(other) = set_lock(&lock, F_WRLCK, &dir) {
+            if other == F_RDLCK {
+                return Err(is_running());
             }
+            thread::sleep(Duration::from_millis(1));
         }
+        if dir.exists() && is_alive_or_removed(&lock, &dir) {
+            return Err(is_running());
+        }
+        step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
+        let fd = File::open(&dir).inspect_err(|_| drop(fs::remove_dir(&dir)));
+        let _ = set_lock(&lock, F_RDLCK, &dir);
+        Ok(Cgroup { fd: attempt(dir.display(), fd)?, dir, lock })
     }
 }
 
+/// The file whose bytes are locked, fcntl(2): not the container's directory, which the container
+/// could lock itself.
 fn open_locks() -> io::Result<File> {
     File::options().read(true).write(true).open("cgroup.procs")
 }
 
-/// Locks the byte whose number is a directory's inode, fcntl(2), as long as `locks` is open.
-fn set_lock(locks: &File, kind: c_int, inode: u64, wait: bool) -> io::Result<()> {
+/// Locks the byte whose number is a hash of the name (FNV-1a), as long as `locks` is open: for
+/// reading who looks after a container, for writing who makes or removes it. The error is the kind
+/// of lock that is in the way.
+fn set_lock(locks: &File, kind: c_int, dir: &Path) -> Result<(), c_int> {
+    let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
     // SAFETY: all of struct flock are integers.
     let mut byte: flock = unsafe { mem::zeroed() };
-    (byte.l_type, byte.l_start, byte.l_len) = (kind as i16, inode as i64, 1);
-    let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
-    Ok(fcntl::fcntl(locks, how).map(drop)?)
+    (byte.l_type, byte.l_start, byte.l_len) = (kind as i16, (hash >> 1) as i64, 1);
+    fcntl::fcntl(locks, FcntlArg::F_OFD_SETLK(&byte)).map(drop).map_err(|_| {
+        let _ = fcntl::fcntl(locks, FcntlArg::F_OFD_GETLK(&mut byte));
+        byte.l_type.into()
+    })
 }
 
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
@@ -508,15 +491,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         enable_controllers(&husk, &c.limits);
     }
     step!(unistd::chdir(&husk), "cd {}", husk.display())?;
-    let dir = Path::new(".").join(&c.name);
-    let patience = Instant::now() + Duration::from_millis(100);
-    while dir.exists() && sweep().contains(&dir) {
-        if Instant::now() > patience {
-            return Err(error(format!("{}: a container of that name is running", c.name)));
-        }
-        thread::yield_now(); // it may be locked for a moment only, by a husk that sweeps it away
-    }
-    let cgroup = Cgroup::make(dir)?;
+    let cgroup = Cgroup::make(Path::new(".").join(&c.name))?;
     for (file, value) in &c.limits {
         let (path, controller) = (cgroup.dir.join(file), file.split('.').next().unwrap_or(file));
         let missing = || error(format!("{file}: no {controller} controller in {}", husk.display()));
@@ -550,12 +525,12 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
     }
 }
 
-/// The cgroups right below one, and their inodes. No container's name begins with a dot.
-fn children(dir: &Path) -> Vec<(PathBuf, u64)> {
+/// The cgroups right below one. No container's name begins with a dot.
+fn children(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let named = dirs.filter(|dir| !dir.file_name().as_bytes().starts_with(b"."));
-    named.map(|dir| (dir.path(), dir.ino())).collect()
+    named.map(|dir| dir.path()).collect()
 }
 
 /// How the name of an exec's cgroup ends. It begins with a random number.
@@ -569,49 +544,53 @@ fn mark_detached(dir: &Path) -> Result<()> {
     step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
 }
 
-/// Clears away what killed husks left behind, and returns the containers that are left.
-fn sweep() -> Vec<PathBuf> {
+/// Clears away what killed husks left behind, and returns the containers that are left. Of the
+/// detached ones it looks at `most`: where there are hundreds, an empty directory can wait.
+fn sweep(mut most: usize) -> Vec<PathBuf> {
     if Path::new(".self").exists() {
         let _ = step!(fs::remove_dir(".self"), "rmdir .self");
     }
     let Ok(locks) = open_locks() else { return vec![] };
     let mut dirs = children(Path::new("."));
-    dirs.retain(|(dir, inode)| is_alive_or_removed(&locks, dir, *inode));
-    dirs.into_iter().map(|(dir, _)| dir).collect()
+    let first = random() as usize % dirs.len().max(1);
+    dirs.rotate_left(first);
+    dirs.retain(|dir| {
+        let Ok(meta) = fs::metadata(dir) else { return false };
+        let has_children = meta.nlink() > 2; // as each directory has, 2 are its name and its "."
+        if has_children {
+            let is_exec = |child: &Path| child.extension() == Some(EXEC.as_ref());
+            for exec in children(dir).iter().filter(|child| is_exec(child)) {
+                is_alive_or_removed(&locks, exec);
+            }
+        } else if meta.mode() & DETACHED == DETACHED {
+            if most == 0 {
+                return true;
+            }
+            most -= 1;
+        }
+        is_alive_or_removed(&locks, dir)
+    });
+    dirs
 }
 
 /// The living containers, for the commands of section 9.
 fn living() -> Result<Vec<PathBuf>> {
     let husk = husk_cgroup()?;
-    Ok(if unistd::chdir(&husk).is_ok() { sweep() } else { vec![] })
+    Ok(if unistd::chdir(&husk).is_ok() { sweep(usize::MAX) } else { vec![] })
 }
 
 /// What is locked lives, what is marked lives until it is empty. All else is removed.
-fn is_alive_or_removed(locks: &File, dir: &Path, inode: u64) -> bool {
-    let is_locked = set_lock(locks, F_WRLCK, inode, false).is_err();
+fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
+    if set_lock(locks, F_WRLCK, dir).is_err() {
+        return true;
+    }
     // Only now: a husk marks its container before it lets go of the lock.
-    let Ok(meta) = fs::metadata(dir) else { return false };
-    let has_children = meta.nlink() > 2; // as each directory has, 2 links are its name and its "."
-    if has_children {
-        let is_exec = |child: &PathBuf| child.extension() == Some(EXEC.as_ref());
-        for (exec, inode) in children(dir).into_iter().filter(|(child, _)| is_exec(child)) {
-            is_alive_or_removed(locks, &exec, inode);
-        }
+    let is_marked = fs::metadata(dir).is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
+    let is_alive = is_marked && is_populated(dir);
+    if !is_alive {
+        remove_cgroup(dir);
     }
-    if is_locked || meta.ino() != inode {
-        return true; // in the second case as a new container of that name
-    }
-    if meta.mode() & DETACHED == DETACHED {
-        // Quicker than to ask first: this is done at each start, for each living container.
-        say_step(format_args!("rmdir {} (if it is empty)", dir.display()));
-        let removed = fs::remove_dir(dir);
-        if removed.is_ok() || !has_children || is_populated(dir) {
-            let _ = set_lock(locks, F_UNLCK, inode, false); // a long list of locks is a slow one
-            return removed.is_err();
-        }
-    }
-    remove_cgroup(dir);
-    false
+    is_alive
 }
 
 fn is_populated(dir: &Path) -> bool {
@@ -641,7 +620,7 @@ fn remove_cgroup(dir: &Path) {
             thread::sleep(Duration::from_millis(1));
         }
     }
-    children(dir).iter().for_each(|(child, _)| remove_cgroup(child));
+    children(dir).iter().for_each(|child| remove_cgroup(child));
     let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
 }
 
@@ -704,25 +683,26 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
 
 /// The parent's half: it gives the child the word to go on, if all is well, and waits for its end.
 fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgroup>) -> Result<u8> {
-    let mut socket = &child.socket;
+    let (mut socket, mut report) = (&child.socket, vec![]);
     let outcome = ip.and_then(|ip| {
-        if c.detach {
-            cgroup.map_or(Ok(()), |cgroup| mark_detached(&cgroup.dir))?;
-        }
         let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
         let send = || socket::send(socket.as_raw_fd(), &ip.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
         step!(send(), "sendto (the child may go on)")?;
-        cgroup.map(|_| sweep()); // now, because it costs nothing as long as the child is busy
-        let status = if c.detach { Ok(0) } else { wait(child.pid, &terminal) };
+        cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
+        // exec closes the child's end; a message says why it did not come to that.
+        let _ = socket.read_to_end(&mut report);
+        let checked = if report.is_empty() { check_program(c, child.pid) } else { Ok(()) };
+        let status = checked.and_then(|()| match cgroup {
+            Some(cgroup) if c.detach => mark_detached(&cgroup.dir).map(|()| 0),
+            _ => wait(child.pid, &terminal),
+        });
         terminal.iter().for_each(take_back_terminal);
         status
     });
     if outcome.is_err() {
         let _ = signal::kill(child.pid, Signal::SIGKILL);
+        let _ = socket.read_to_end(&mut report);
     }
-    // exec closes the child's end; a message says why it did not come to that.
-    let mut report = vec![];
-    let _ = socket.read_to_end(&mut report);
     match &report[..] {
         [status, why @ ..] => Err(Error(*status, String::from_utf8_lossy(why).into())),
         [] => outcome,
@@ -845,7 +825,7 @@ fn make_bridge() -> Result<bool> {
         let check = rule.replace(" -A ", " -C ").replace(" -I ", " -C ");
         say_step(format_args!("iptables -w {check}"));
         match iptables(&check) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            Err(missing) if missing.kind() == ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
                 let _ = io::stderr().write_all(text);
                 break;
@@ -904,7 +884,7 @@ const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
 /// The new root and all that belongs in it are made on a tmpfs that only husk sees. Then pivot_root
 /// and umount put the host out of reach, and only then does anything follow the paths of ROOTFS:
 /// wherever its symlinks point, they can't lead out any more. Returns what section 6 writes to, as
-/// later it is out of reach: /etc/hosts, and the directory of settings for IPv6.
+/// later it is out of reach: /etc/hosts, and a /proc without anything read-only in it.
 fn build_root(c: &Container) -> Result<NetworkFiles> {
     say("5. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
@@ -919,7 +899,6 @@ fn build_root(c: &Container) -> Result<NetworkFiles> {
         step!(fs::write(format!("etc/{file}"), text), "write etc/{file}")?;
     }
     let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
-    let ipv6 = File::open("/proc/sys/net/ipv6/conf").ok(); // where the kernel has it
     let own = ["/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
     // Without its slash, such a name is husk's own file, in the tmpfs.
     let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
@@ -930,6 +909,7 @@ fn build_root(c: &Container) -> Result<NetworkFiles> {
         trees.push((clone_tree(source, *flags)?, target));
     }
     let proc = clone_tree("proc".as_ref(), MsFlags::MS_REC)?;
+    let bare_proc = clone_tree("proc".as_ref(), MsFlags::empty())?;
     step!(unistd::chdir("root"), "cd root")?;
     // Both roots in one place: so the old one needs no directory in the new one.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
@@ -950,7 +930,7 @@ fn build_root(c: &Container) -> Result<NetworkFiles> {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
     }
-    Ok((hosts, ipv6))
+    Ok((hosts, bare_proc))
 }
 
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
@@ -1102,9 +1082,9 @@ fn name_servers(is_shared: bool) -> String {
 
 // ---- 6. network, the container's side -----------------------------------------------------------
 
-type NetworkFiles = (File, Option<File>);
+type NetworkFiles = (File, OwnedFd);
 
-fn network_inside(c: &Container, address: u32, (mut hosts, ipv6): NetworkFiles) -> Result<()> {
+fn network_inside(c: &Container, address: u32, (mut hosts, proc): NetworkFiles) -> Result<()> {
     say("6. network, the container's side");
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
@@ -1114,13 +1094,14 @@ fn network_inside(c: &Container, address: u32, (mut hosts, ipv6): NetworkFiles) 
     if !c.bridge {
         return Ok(());
     }
-    if let Some(conf) = ipv6 {
-        // As docker does: else each container's search for neighbours and routers would be every
-        // other's, too, and each could pose as a router.
-        let (file, flags) = ("eth0/disable_ipv6", OFlag::O_WRONLY);
-        let open = || fcntl::openat(conf, file, flags, stat::Mode::empty());
-        let write = || File::from(open()?).write_all(b"1");
-        step!(write(), "echo 1 > /proc/sys/net/ipv6/conf/{file}")?;
+    // As docker does: else each container's search for neighbours and routers would be every
+    // other's, too, and each could pose as a router. A kernel without IPv6 has no such file.
+    let file = "sys/net/ipv6/conf/eth0/disable_ipv6";
+    match fcntl::openat(proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
+        Err(Errno::ENOENT) => {}
+        fd => {
+            step!(fd.and_then(|fd| unistd::write(fd, b"1")), "echo 1 > /proc/{file}")?;
+        }
     }
     let ip = Ipv4Addr::from_bits(address);
     set_address_and_up("eth0", ip)?;
@@ -1226,26 +1207,16 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
             filter.extend([bpf(BPF_JMP | how, value, 0, 1), REFUSE, load(0)]);
         }
     }
-    let denied = DENIED.iter().filter(|(name, _)| lacks(name)).flat_map(|(_, calls)| *calls);
-    let mut denied: Vec<_> = denied.map(|call| (*call as u32, REFUSE)).collect();
     if lacks("SYS_ADMIN") {
         // Its flags are in memory, out of the filter's sight. libc falls back to clone.
-        denied.push((SYS_clone3 as u32, UNKNOWN));
+        filter.extend([equal(SYS_clone3 as u32, 0, 1), UNKNOWN]);
     }
-    denied.sort_by_key(|(call, _)| *call);
-    filter.extend(search(&denied));
+    for (_, calls) in DENIED.iter().filter(|(names, _)| lacks(names)) {
+        filter.extend(calls.iter().flat_map(|call| [equal(*call as u32, 0, 1), REFUSE]));
+    }
+    // A long way for every other call, but the kernel remembers which ones always get this far.
+    filter.push(ALLOW);
     filter
-}
-
-/// A binary search, because the kernel runs the filter before each system call. (A jump reaches 255
-/// instructions, which is enough for a table of twice this size.)
-fn search(denied: &[(u32, sock_filter)]) -> Vec<sock_filter> {
-    if let [(call, answer)] = denied {
-        return vec![bpf(BPF_JMP | BPF_JEQ, *call, 0, 1), *answer, ALLOW];
-    }
-    let (low, high) = denied.split_at(denied.len() / 2);
-    let (first, low, high) = (high[0].0, search(low), search(high));
-    [vec![bpf(BPF_JMP | BPF_JGE, first, low.len(), 0)], low, high].concat()
 }
 
 /// Now the process becomes as weak as its command may be. The order is not free: the bounding set
@@ -1337,6 +1308,30 @@ fn execute(c: &Container) -> Result<Infallible> {
 fn leave_group() -> Result<()> {
     let leads = unistd::getpgrp() == unistd::getpid();
     if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
+}
+
+/// A command such as /proc/self/exe is the host's husk itself, which the container could overwrite
+/// later (CVE-2019-5736). Nobody else is in it yet who could be quicker than this look.
+fn check_program(c: &Container, pid: Pid) -> Result<()> {
+    let program_of = |pid| {
+        let exe = format!("/proc/{pid}/exe");
+        let exe = File::options().read(true).custom_flags(O_PATH).open(exe)?;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", exe.as_raw_fd()))?;
+        // Also its mount, for by a volume husk is a program like any other.
+        Ok::<_, io::Error>(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
+    };
+    if c.namespaces == 0 {
+        return Ok(()); // exec has a shield instead
+    }
+    let own = attempt("/proc/self/exe", program_of(unistd::getpid()))?;
+    let its = match program_of(pid) {
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok(()); // it has ended, or its user may not read it
+        }
+        its => attempt("/proc/PID/exe", its)?,
+    };
+    let is_husk = || Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy()));
+    (its != own).then_some(()).ok_or_else(is_husk)
 }
 
 /// What husk passes on.
@@ -1466,6 +1461,30 @@ fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     }
 }
 
+/// Starts husk again from a copy of itself that nobody can write to: a container whose command is
+/// /proc/self/exe could else keep the host's husk open, and overwrite it later (CVE-2019-5736).
+fn shield() -> Result<()> {
+    let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
+    let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
+    let mount = attempt("statvfs /proc/self/exe", statvfs::fstatvfs(&exe))?;
+    if seals & F_SEAL_WRITE != 0 || mount.flags().contains(statvfs::FsFlags::ST_RDONLY) {
+        // exec has named the process after a file called "4" or so, in /proc/self/fd.
+        return attempt("prctl PR_SET_NAME", prctl::set_name(c"husk"));
+    }
+    let sealed_copy = || {
+        let mut copy = File::from(memfd_create("husk", MFdFlags::MFD_ALLOW_SEALING)?);
+        io::copy(&mut &exe, &mut copy)?;
+        fcntl::fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+        Ok::<_, io::Error>(copy.into())
+    };
+    // An ordinary user may not clone a mount.
+    let copy = clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY)
+        .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
+    let mut husk = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    let own_name = env::args_os().next().unwrap_or_default();
+    step!(Err(husk.arg0(own_name).args(env::args_os().skip(1)).exec()), "exec husk")
+}
+
 /// `husk exec`: the same steps, but the namespaces are there already, setns(2).
 fn exec_command(mut c: Container) -> Result<u8> {
     if c.command.len() < 2 {
@@ -1491,11 +1510,12 @@ fn exec_command(mut c: Container) -> Result<u8> {
             .map(|pid| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok());
         namespaces.set(flag, own != its);
     }
+    c.namespaces = 0; // to make
     // Until it is the command, nobody in there may trace husk, or look into its /proc/PID
     // (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
     step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
-    let child = spawn(0, Some(&cgroup), |parent| {
+    let child = spawn(c.namespaces, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
         if let Ok(dev) = fcntl::open("/dev", OFlag::O_DIRECTORY, stat::Mode::empty()) {

@@ -183,7 +183,7 @@ impl Home {
         let (dir, mut builder) = (Home::dir(id)?, fs::DirBuilder::new());
         let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
         match above.and_then(|()| builder.recursive(false).create(&dir)) {
-            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+            Err(why) if why.kind() == ErrorKind::AlreadyExists => {
                 return Err(error(format!("container with given ID already exists: {id}")));
             }
             made => attempt(dir.display(), made)?,
@@ -243,7 +243,7 @@ impl Home {
         let (mut dirs, mut pids) = (Vec::from_iter(self.cgroup()), vec![]);
         while let Some(dir) = dirs.pop() {
             pids.extend(super::pids(&dir));
-            dirs.extend(children(&dir).into_iter().map(|(child, _)| child));
+            dirs.extend(children(&dir));
         }
         pids
     }

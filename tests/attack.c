@@ -38,7 +38,6 @@
 #include <sys/sysmacros.h>
 #include <sys/timex.h>
 #include <sys/un.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -440,55 +439,6 @@ static long overwrite_visitor(char **arg)
     return -1;
 }
 
-#ifdef __x86_64__
-// Has PID 1 run another program in husk's place, as a debugger would.
-static long overwrite_init(char **arg)
-{
-    wanted_device = strtoull(arg[0], NULL, 10);
-    wanted_inode = strtoull(arg[1], NULL, 10);
-    struct stat its;
-    int fd = open("/proc/1/exe", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &its))
-        return -1;
-    if (its.st_dev != wanted_device || its.st_ino != wanted_inode)
-        return fail(ESRCH); // never any other file
-    if (ptrace(PTRACE_SEIZE, 1, 0, 0))
-        return -1;
-    ptrace(PTRACE_INTERRUPT, 1, 0, 0);
-    waitpid(1, NULL, __WALL);
-    // execve("/attack", {"/attack", "wait", NULL}, NULL), by the call instruction that it is in.
-    struct user_regs_struct regs;
-    ptrace(PTRACE_GETREGS, 1, 0, &regs);
-    uint64_t at = (regs.rsp - 4096) & ~15ull;
-    uint64_t words[] = {0, 0, at + 0x28, at + 0x30, 0, 0, 0};
-    memcpy(&words[0], "/attack", 8);
-    memcpy(&words[5], "/attack", 8);
-    memcpy(&words[6], "wait", 5);
-    for (size_t i = 0; i < NUMBER_OF(words); i++)
-        ptrace(PTRACE_POKEDATA, 1, at + 8 * i, words[i]);
-    regs.rip -= 2;
-    regs.rax = SYS_execve, regs.orig_rax = -1;
-    regs.rdi = at, regs.rsi = at + 0x10, regs.rdx = 0;
-    ptrace(PTRACE_SETREGS, 1, 0, &regs);
-    ptrace(PTRACE_DETACH, 1, 0, 0);
-    puts("caught");
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    // husk exec, from a copy of the same file, still runs it: so the rest is for after its end.
-    if (fork())
-        return fail(EINPROGRESS);
-    setsid();
-    for (int i = 0; i < 3000; i++, nap()) {
-        int to = open(path, O_WRONLY);
-        if (to >= 0)
-            _exit(pwrite(to, "owned", 5, 0) != 5);
-        if (errno != ETXTBSY)
-            _exit(2);
-    }
-    _exit(3);
-}
-#endif
-
 static char comm[32];
 static const char *by = "";
 static long visits;
@@ -745,7 +695,6 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(x32_unshare, 0, syscall(0x40000000 | SYS_unshare, CLONE_NEWUTS))
     ATTACK(iopl, 0, syscall(SYS_iopl, 3))
     ATTACK(ioperm, 0, ioperm_call(arg))
-    ATTACK(overwrite_init, 0, overwrite_init(arg))
 #endif
     ATTACK(abstract_socket, 0, abstract_socket(arg))
     ATTACK(tcp_on_loopback, 0, tcp_on_loopback(arg))

@@ -442,20 +442,16 @@ fn other_switches() {
 
 // -------------------------------------------------------------------------------------------- husk
 
-/// The program that a user's container could get at is a sealed copy in memory.
+/// The program that a user's container could get at when somebody enters is a sealed copy in memory.
 #[test]
 fn sealed_in_memory() {
     let host = host!();
-    let user = User::new(&host);
+    let user = User::with_cgroup(&host);
     let before = fs::read(user.dir.join("husk")).expect("read");
-    let running = user.start(&mut user.husk_command(&[
-        "run",
-        user.root.path(),
-        "sh",
-        "-c",
-        "sleep 1000 & wait",
-    ]));
-    until("the container", || !host.inits().is_empty());
+    user.husk(&["run", "-d", "--name", "one", user.root.path(), "sleep", "1000"]).ok();
+    let exec = ["exec", "one", "sh", "-c", "echo ready; sleep 1000 & wait"];
+    let mut running = user.start(&mut user.husk_command(&exec));
+    running.says("ready");
     let exe = format!("/proc/{}/exe", running.pid());
     let link = fs::read_link(&exe).expect("readlink");
     assert!(link.to_string_lossy().starts_with("/memfd:"), "{}", link.display());
@@ -466,6 +462,6 @@ fn sealed_in_memory() {
     assert!(!attack.out.contains("WROTE"), "{attack}");
     let copy = fs::read(&exe).expect("read");
     assert!(copy == before && fs::read(user.dir.join("husk")).expect("read") == before);
-    host.kill_inits();
+    user.husk(&["stop", "-t", "0", "one"]);
     running.wait();
 }
