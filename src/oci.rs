@@ -7,10 +7,12 @@ use super::*;
 use lexopt::Arg;
 use nix::pty;
 use oci_spec::runtime::{
-    Capabilities, Hook, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp,
+    Capabilities, Capability, Hook, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp,
     LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount, Process, Spec,
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
@@ -512,6 +514,9 @@ fn attend(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<u8>) -> 
     let terminal = if is_detached { None } else { hand_over_terminal(child.pid) };
     let status = go().and_then(|_| if is_detached { Ok(0) } else { wait(child.pid, &terminal) });
     terminal.iter().for_each(take_back_terminal);
+    if status.is_err() {
+        let _ = child.socket.shutdown(Shutdown::Both); // it may still wait for our word
+    }
     // What the child says after that is why it could not become the command.
     hear(&child.socket).and(status)
 }

@@ -104,6 +104,8 @@ fn lifecycle() {
     status("running");
     assert_eq!(b.sh("$OCI exec -e A=b --cwd /tmp one sh -c 'echo $A; pwd'").ok(), "b\n/tmp");
     assert_eq!(b.sh("$OCI exec one sh -c 'exit 9'").code, 9);
+    assert_eq!(b.sh("$OCI exec -e TERM=c one env | grep ^TERM").ok(), "TERM=c");
+    b.refuses("$OCI exec --pid-file /nonexistent/pid one true", &["/nonexistent/pid"]);
     b.sh("$OCI kill one KILL").ok();
     until("the container's end", || b.sh("$OCI state one").ok().contains("stopped"));
     b.refuses("$OCI kill one 9", &["container not running"]);
