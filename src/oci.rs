@@ -282,12 +282,26 @@ fn is_nothing(value: &Value) -> bool {
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
 fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
-    let text = attempt(path, fs::read(path))?;
+    let (mut text, mut is_changed) = (attempt(path, fs::read(path))?, false);
     let name = |why| error(format!("{path}: {why}"));
-    let mut json = serde_json::Deserializer::from_slice(&text);
-    let unknown = |field: serde_ignored::Path| warn(format!("{path}: {field}: unknown, ignored"));
-    let typed = serde_ignored::deserialize(&mut json, unknown).map_err(name)?;
-    Ok((serde_json::from_slice(&text).map_err(name)?, typed))
+    let mut json: Value = serde_json::from_slice(&text).map_err(name)?;
+    let warn = |what: &dyn Display| warn(format!("{path}: {what}: unknown, ignored"));
+    // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
+    let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
+    for place in ["/capabilities", "/process/capabilities"] {
+        let sets = json.pointer_mut(place).and_then(Value::as_object_mut).into_iter().flatten();
+        for set in sets.filter_map(|(_, set)| set.as_array_mut()) {
+            let count = set.len();
+            set.retain(is_known);
+            is_changed |= set.len() < count;
+        }
+    }
+    if is_changed {
+        text = json.to_string().into(); // else errors can name the line
+    }
+    let mut typed = serde_json::Deserializer::from_slice(&text);
+    let typed = serde_ignored::deserialize(&mut typed, |field| warn(&field)).map_err(name)?;
+    Ok((json, typed))
 }
 
 fn check(config: &Value, spec: &Spec) -> Result<()> {

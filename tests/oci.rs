@@ -167,7 +167,7 @@ fn process() {
     assert_eq!(b.run(), "wood\nNoNewPrivs:\t1\n/");
     let sets = "bounding effective permitted inheritable ambient";
     b.edit(&format!(
-        "c['process']['capabilities'] = {{s: ['CAP_KILL'] for s in '{sets}'.split()}}"
+        "c['process']['capabilities'] = {{s: ['CAP_KILL', 'CAP_NEW'] for s in '{sets}'.split()}}"
     ));
     b.command("grep -h ^Cap /proc/self/status | cut -f2 | sort -u");
     assert_eq!(b.run(), "0000000000000020");
