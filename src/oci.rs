@@ -346,8 +346,10 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<O
     };
     let dir = husk.parent().unwrap_or(&husk).join(relative);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
-    if is_populated(&dir) {
-        return Err(error(format!("container's cgroup is not empty: {}", dir.display())));
+    let events = read(dir.join("cgroup.events"))?;
+    if events.contains("populated 1") || events.contains("frozen 1") {
+        let why = format!("container's cgroup is not empty, or frozen: {}", dir.display());
+        return Err(error(why));
     }
     set_limits(&dir, limits).inspect_err(|_| remove_cgroup(&dir))?;
     open_cgroup(dir).map(Some)
