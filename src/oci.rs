@@ -640,42 +640,48 @@ fn start(home: &Home) -> Result<u8> {
     let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
     let write = || open()?.write_all(&[0]).and_then(|()| fs::remove_file(&path));
     step!(write(), "echo > {}", path.display())?;
-    let outcome = run_hooks(home, "poststart", "running");
-    outcome.unwrap_or_else(|Error(_, why)| warn(why));
-    Ok(0)
+    run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
-/// State JSON on standard input, and nothing of the caller's environment.
+/// Those after the start and the end of a container may fail, with a warning.
 fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
     let hooks: Option<Vec<Hook>> =
         serde_json::from_value(home.state["config"]["hooks"][kind].clone()).map_err(error)?;
     for hook in hooks.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
-        let state = || {
-            let mut input = File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC)?);
-            input.write_all(home.report(status).to_string().as_bytes())?;
-            io::Seek::rewind(&mut input).map(|()| input)
-        };
-        let mut command = Command::new(hook.path());
-        if let [name, rest @ ..] = list_of(hook.args()) {
-            command.arg0(name).args(rest);
+        match run_hook(&hook, &what, &home.report(status)) {
+            Err(Error(_, why)) if kind.starts_with("post") => warn(why),
+            outcome => outcome?,
         }
-        let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
-        command.env_clear().envs(pairs).stdin(attempt(&what, state())?).stdout(Stdio::null());
-        let mut child = step!(command.spawn(), "{what}")?;
-        let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
-        let start = Instant::now();
-        while attempt(&what, child.try_wait())?.is_none() {
-            if start.elapsed().as_secs() >= limit {
-                let _ = child.kill();
-                return Err(error(format!("{what}: timeout")));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        let status = attempt(&what, child.wait())?;
-        status.success().then_some(()).ok_or_else(|| error(format!("{what}: {status}")))?;
     }
     Ok(())
+}
+
+/// State JSON on standard input, and nothing of the caller's environment.
+fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
+    let input = || {
+        let mut input = File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC)?);
+        input.write_all(state.to_string().as_bytes())?;
+        io::Seek::rewind(&mut input).map(|()| input)
+    };
+    let mut command = Command::new(hook.path());
+    if let [name, rest @ ..] = list_of(hook.args()) {
+        command.arg0(name).args(rest);
+    }
+    let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
+    command.env_clear().envs(pairs).stdin(attempt(what, input())?).stdout(Stdio::null());
+    let mut child = step!(command.spawn(), "{what}")?;
+    let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
+    let start = Instant::now();
+    while attempt(what, child.try_wait())?.is_none() {
+        if start.elapsed().as_secs() >= limit {
+            let _ = child.kill();
+            return Err(error(format!("{what}: timeout")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let status = attempt(what, child.wait())?;
+    status.success().then_some(()).ok_or_else(|| error(format!("{what}: {status}")))
 }
 
 // ---- the child: namespaces and the root file system ---------------------------------------------
@@ -1329,7 +1335,7 @@ fn remove(home: &Home) {
         wait_while(|| home.first().is_some());
     }
     home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
-    run_hooks(home, "poststop", "stopped").unwrap_or_else(|Error(_, why)| warn(why));
+    let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
 }
 
