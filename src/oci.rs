@@ -1419,8 +1419,10 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
 /// The container's own process, with another command.
 fn exec_process(spec: &Spec, given: &Given) -> Process {
     let mut process = spec.process().clone().unwrap_or_default();
-    let env = process.env().clone().unwrap_or_default().into_iter();
-    let env = env.chain(given.all("env").map(str::to_string)).collect();
+    let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
+    let mut env = process.env().clone().unwrap_or_default();
+    env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
+    env.extend(given.all("env").map(str::to_string));
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[1..].to_vec())).set_env(Some(env)).set_cwd(dir);
     process.set_terminal(Some(given.has("tty")));
