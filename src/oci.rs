@@ -929,13 +929,23 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
     let is_private = wanted.is_none_or(|flags| flags.contains(MsFlags::MS_PRIVATE));
     let own = if is_private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
     propagate(rootfs, own | MsFlags::MS_REC)?;
-    let mut has_dev = false;
-    for (m, prepared) in mounts {
-        has_dev |= prepared.tree.is_some() && m.destination() == "/dev";
+    let (mut has_dev, mut read_only_dev) = (false, None);
+    for (m, mut prepared) in mounts {
+        if m.destination() == "/dev" {
+            has_dev |= prepared.tree.is_some();
+            // A new /dev is not read-only before all is in it.
+            read_only_dev = Some(prepared.flags).filter(|flags| flags.contains(MsFlags::MS_RDONLY));
+            prepared.flags -= MsFlags::MS_RDONLY;
+        }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
     if !has_dev {
         make_devices(p, &root)?;
+    }
+    if let Some(flags) = read_only_dev.filter(|_| !has_dev) {
+        let dev = attempt("/dev", inside(&root, "/dev".as_ref(), None))?;
+        let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        step!(mount(NONE, &by_number(&dev), NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
     }
     cover(p, &root).map(|()| root)
 }
