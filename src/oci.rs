@@ -1080,8 +1080,11 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
     }
+    // One of the two must be allowed into it: root here, or the process's own user.
+    let enter = || step!(unistd::fchdir(&workdir), "cd {}", process.cwd().display());
+    let entered = enter();
     become_user(process)?;
-    step!(unistd::fchdir(&workdir), "cd {}", process.cwd().display())?;
+    entered.or_else(|_| enter())?;
     let (args, mut env) = (c_strings(process.args())?, c_strings(process.env())?);
     if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
         env.push(c_string(format!("HOME={}", home_of(process.user().uid()))));

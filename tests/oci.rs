@@ -158,7 +158,7 @@ fn process() {
     b.edit("c['process']['user'] = dict(uid=7, gid=8, additionalGids=[9], umask=0o27)");
     b.edit("c['process']['rlimits'] = [dict(type='RLIMIT_NOFILE', hard=77, soft=66)]");
     b.edit("c['process']['noNewPrivileges'] = True; c['process']['oomScoreAdj'] = 500");
-    b.edit("c['hostname'] = 'oak'; c['domainname'] = 'wood'");
+    b.edit("c['hostname'] = 'oak'; c['domainname'] = 'wood'; c['process']['cwd'] = '/root'");
     b.command(
         "id -u; id -G; umask; ulimit -Sn; ulimit -Hn; hostname; cat /proc/self/oom_score_adj",
     );
