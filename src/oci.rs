@@ -1201,12 +1201,19 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     filter.extend([bpf(BPF_JMP | BPF_JGT, last, 0, 1), UNKNOWN]);
     for rule in rules {
         let (args, mut body) = (list_of(rule.args()), vec![]);
-        for (n, arg) in args.iter().enumerate() {
-            // A failure skips the other arguments and the answer.
-            body.extend(compare(arg, (args.len() - n - 1) * 7 + 1));
+        // All must hold; but of two for the same argument, as libseccomp has it, any one.
+        let is_twice =
+            |arg: &LinuxSeccompArg, n| args[..n].iter().any(|a| a.index() == arg.index());
+        let is_any = args.iter().enumerate().any(|(n, arg)| is_twice(arg, n));
+        let sets = args.chunks(if is_any { 1 } else { args.len().max(1) });
+        for set in sets.chain(args.is_empty().then_some(args)) {
+            for (n, arg) in set.iter().enumerate() {
+                // A failure skips the other arguments and the answer.
+                body.extend(compare(arg, (set.len() - n - 1) * 7 + 1));
+            }
+            body.push(answer(rule.action(), rule.errno_ret()));
         }
-        // Behind the answer, the number again for the next rule.
-        body.extend([answer(rule.action(), rule.errno_ret()), load(0)]);
+        body.push(load(0)); // the number again, for the next rule
         for number in rule.names().iter().filter_map(number) {
             filter.push(bpf(BPF_JMP | BPF_JEQ, number, 0, body.len()));
             filter.extend(&body);
