@@ -1077,6 +1077,11 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))? as c_uint;
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?.unwrap_or_default();
     let is_bound = process.no_new_privileges() == Some(true);
+    // Whatever is open from there on closes when exec succeeds. A filter may forbid the call.
+    // SAFETY: integers only.
+    let close =
+        unsafe { syscall(SYS_close_range, 3 + preserved, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    attempt("close_range", Errno::result(close))?;
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
     }
@@ -1093,15 +1098,15 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
     if let Some(mut start) = p.start.as_ref() {
         tell(parent);
         attempt("start", start.read_exact(&mut [0]))?;
-        run_hooks(p.home, "startContainer", "created")?;
     }
     leave_group()?;
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
         install(&filter)?;
     }
-    // SAFETY: integers only; whatever is open from there on closes when exec succeeds.
-    unsafe { syscall(SYS_close_range, 3 + preserved, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if p.start.is_some() {
+        run_hooks(p.home, "startContainer", "created")?; // the container's own programs
+    }
     let _ = SigSet::empty().thread_set_mask();
     let Err(errno) = unistd::execve(&c_string(&program), &args, &env);
     Err(error(format!("exec {}: {}", program.display(), errno.desc())))

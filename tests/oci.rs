@@ -245,12 +245,12 @@ fn seccomp_profile() {
     oci!(host, b);
     b.edit(
         "c['linux']['seccomp'] = dict(defaultAction='SCMP_ACT_ALLOW', syscalls=[\
-         dict(names=['mkdir', 'mkdirat', 'nosuchcall'], action='SCMP_ACT_ERRNO', errnoRet=28), \
+         dict(names=['mkdir', 'mkdirat', 'nosuchcall', 'close_range'], action='SCMP_ACT_ERRNO', errnoRet=28), \
          dict(names=['kill'], action='SCMP_ACT_ERRNO', errnoRet=95, \
-         args=[dict(index=1, value=12, op='SCMP_CMP_EQ')])])",
+         args=[dict(index=1, value=n, op='SCMP_CMP_EQ') for n in (12, 10)])])",
     );
-    b.command("mkdir /tmp/x 2>&1; kill -12 1 2>&1; kill -0 1 && echo fine");
-    let out = b.run();
+    b.command("mkdir /tmp/x 2>&1; kill -12 1 2>&1; kill -0 1 && ls /proc/self/fd/9 || echo fine");
+    let out = b.sh("$OCI run --bundle $B one 9</ 2>&1").ok();
     assert!(out.contains("No space left") && out.contains("not supported"), "{out}");
     assert!(out.ends_with("fine"), "{out}");
 }
