@@ -245,7 +245,8 @@ fn seccomp_profile() {
     oci!(host, b);
     b.edit(
         "c['linux']['seccomp'] = dict(defaultAction='SCMP_ACT_ALLOW', syscalls=[\
-         dict(names=['mkdir', 'mkdirat', 'nosuchcall', 'close_range'], action='SCMP_ACT_ERRNO', errnoRet=28), \
+         dict(names=['mkdir', 'mkdirat', 'nosuchcall', 'close_range'], \
+         action='SCMP_ACT_ERRNO', errnoRet=28), \
          dict(names=['kill'], action='SCMP_ACT_ERRNO', errnoRet=95, \
          args=[dict(index=1, value=n, op='SCMP_CMP_EQ') for n in (12, 10)])])",
     );
