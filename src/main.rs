@@ -41,7 +41,7 @@ struct Container {
     bridge: bool,
     capabilities: u64, // at first those of --cap-add, in the end the container's
     dropped: u64,      // those of --cap-drop
-    user: (u32, u32),
+    user: Option<(u32, u32)>, // by default root, or with exec the user of PID 1
     env: Vec<CString>,
     workdir: PathBuf,
     command: Vec<CString>,
@@ -199,10 +199,6 @@ Exit status: the command's; 128+N if signal N killed it; 125 husk failed; 126 th
 be run; 127 it was not found. As an ordinary user the same commands work rootless.
 ";
 
-/// The default of exec, whose command is the same user's as the container's PID 1. No user has this
-/// number, setresuid(2).
-const CONTAINERS_USER: u32 = u32::MAX;
-
 fn main() -> ExitCode {
     for number in 1..=64 {
         // SAFETY: SIG_DFL installs no code of ours. What husk's caller ignores, and SIGPIPE, which
@@ -239,7 +235,6 @@ fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
     // It begins with a letter: a host name of digits alone would be taken for an address.
     c.name = format!("{:08x}", random() | 0xa000_0000);
     (c.workdir, c.namespaces) = ("/".into(), NAMESPACES);
-    c.user.0 = if command == "exec" { CONTAINERS_USER } else { 0 };
     c.no_stdin = unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != unistd::getpgrp());
     let lines = HELP.lines().filter_map(|line| line.split_at_checked(10));
     let lines = lines.filter(|(commands, _)| commands.split(' ').any(|word| word == command));
@@ -307,9 +302,9 @@ impl Container {
             },
             "workdir" => self.workdir = Path::new(value).is_absolute().then(|| value.into())?,
             "user" => {
-                let id = |id: &str| id.parse().ok().filter(|id| *id != CONTAINERS_USER);
+                let id = |id: &str| id.parse().ok().filter(|id| *id != u32::MAX); // setresuid(2)
                 let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-                self.user = (id(uid)?, id(gid)?);
+                self.user = Some((id(uid)?, id(gid)?));
             }
             "time" => self.time = text.parse().ok()?,
             "rm" | "interactive" | "tty" => {} // always so
@@ -399,7 +394,8 @@ fn run_command(mut c: Container) -> Result<u8> {
     };
     c.capabilities |= before & !c.dropped;
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let home = if c.user.0 == 0 { "/root" } else { "/" };
+    let (uid, _) = c.user.unwrap_or_default();
+    let home = if uid == 0 { "/root" } else { "/" };
     let term = terminal().and_then(|_| env::var("TERM").ok()).map(|term| format!("\0TERM={term}"));
     let term = term.unwrap_or_default();
     let env = format!("{path}\0HOME={home}\0HOSTNAME={}{term}", c.hostname);
@@ -464,7 +460,8 @@ fn set_lock(locks: &File, kind: c_int, dir: &Path) -> Result<(), c_int> {
 /// that is the mount itself; a user has one where systemd delegates it, cgroups(7).
 fn husk_cgroup() -> Result<PathBuf> {
     let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
-    let line = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    // What begins with "/.." is out of our cgroup namespace.
+    let line = mounts.lines().find(|l| l.contains(" - cgroup2 ") && !l.contains(" /.."));
     let mount = line
         .and_then(|line| line.split(' ').nth(4))
         .ok_or_else(|| error("expected a cgroup2 mount, as a rule at /sys/fs/cgroup"))?;
@@ -607,18 +604,17 @@ fn wait_until_empty(dir: &Path, deadline: Instant) {
 fn remove_cgroup(dir: &Path) {
     if is_populated(dir) {
         let _ = echo("1", dir.join("cgroup.kill"));
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while is_populated(dir) && Instant::now() < deadline {
-            // That was a signal to main threads: a process whose main thread has ended before the
-            // others gets none. A few at a time, as there may be more than husk may open files.
-            let few = pids(dir).into_iter().take(100);
-            let few: Vec<_> = few.filter_map(|pid| Some((pid, pidfd_open(pid)?))).collect();
-            let still_here = pids(dir);
-            for (_, pidfd) in few.iter().filter(|(pid, _)| still_here.contains(pid)) {
-                let _ = send_signal(pidfd, SIGKILL);
+    }
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while is_populated(dir) && Instant::now() < deadline {
+        // That was a signal to main threads: a process whose main thread has ended before the
+        // others gets none.
+        for pid in pids(dir).into_iter().take(100) {
+            if let Some(pidfd) = pidfd_open(pid).filter(|_| pids(dir).contains(&pid)) {
+                let _ = send_signal(&pidfd, SIGKILL);
             }
-            thread::sleep(Duration::from_millis(1));
         }
+        thread::sleep(Duration::from_millis(1));
     }
     children(dir).iter().for_each(|child| remove_cgroup(child));
     let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
@@ -637,10 +633,11 @@ struct Child {
 
 /// Starts a child in new namespaces and in its cgroup, clone(2). It works through `body`, which
 /// ends in exec; where that fails, the error goes to the parent through the socket.
-fn spawn<F>(namespaces: c_int, cgroup: Option<&Cgroup>, body: F) -> Result<Child>
-where
-    F: FnOnce(&UnixStream) -> Result<Infallible>,
-{
+fn spawn(
+    namespaces: c_int,
+    cgroup: Option<&Cgroup>,
+    body: impl FnOnce(&UnixStream) -> Result<Infallible>,
+) -> Result<Child> {
     say("2. clone: new namespaces");
     let _ = handled_signals().thread_block(); // until `wait` asks for them
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
@@ -1236,7 +1233,8 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
             is_held => kept |= (attempt("setpriv --bounding-set", is_held)? as u64) << number,
         }
     }
-    let (uid, gid) = (Uid::from_raw(c.user.0), Gid::from_raw(c.user.1));
+    let (uid, gid) = c.user.unwrap_or_default();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if !*ROOTLESS {
         step!(unistd::setgroups(&[]), "setpriv --clear-groups")?;
     }
@@ -1498,9 +1496,9 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let container = File::open(&dir).map_err(|_| gone())?;
     let cgroup = Cgroup::make(dir.join(&name))?;
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
-    if c.user.0 == CONTAINERS_USER {
-        let id = |key| field(&status, key).get(1)?.parse().ok();
-        c.user = if *ROOTLESS { (0, 0) } else { id("Uid").zip(id("Gid")).ok_or_else(gone)? };
+    let id = |key| field(&status, key).get(1)?.parse().ok();
+    if !*ROOTLESS {
+        c.user = c.user.or(id("Uid").zip(id("Gid")));
     }
     add_env(&mut c, read(format!("/proc/{pid}/environ")).map_err(|_| gone())?.as_bytes());
     // These two may be husk's own too, and setns(2) refuses those.
