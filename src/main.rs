@@ -460,9 +460,10 @@ fn set_lock(locks: &File, kind: c_int, dir: &Path) -> Result<(), c_int> {
 /// that is the mount itself; a user has one where systemd delegates it, cgroups(7).
 fn husk_cgroup() -> Result<PathBuf> {
     let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
-    // What begins with "/.." is out of our cgroup namespace.
-    let line = mounts.lines().find(|l| l.contains(" - cgroup2 ") && !l.contains(" /.."));
-    let mount = line
+    // What begins outside of our cgroup namespace ("/..") is taken only if there is no other.
+    let lines = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let mount = lines
+        .min_by_key(|line| line.contains(" /.."))
         .and_then(|line| line.split(' ').nth(4))
         .ok_or_else(|| error("expected a cgroup2 mount, as a rule at /sys/fs/cgroup"))?;
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -786,17 +787,21 @@ fn network_outside(c: &Container, child: &Child) -> Result<u32> {
         make_bridge()?;
     }
     let bridge = attempt("husk0", if_nametoindex("husk0"))?;
+    // Else each end has as many queues as there are CPUs, and these take long to make.
+    let one = |kind| attribute(kind, &1u32.to_ne_bytes());
+    let queues = [one(IFLA_NUM_TX_QUEUES), one(IFLA_NUM_RX_QUEUES)].concat();
     loop {
         // 0 is the network, 1 the gateway, the last broadcast.
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
         let namespace = attribute(IFLA_NET_NS_PID, &child.pid.as_raw().to_ne_bytes());
-        let peer = attribute(1, &link("eth0", 0, &[mac(ip), namespace])); // VETH_INFO_PEER
+        let peer = link("eth0", 0, &[mac(ip), namespace, queues.clone()]);
+        let peer = attribute(1, &peer); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
         let made = step!(
-            netlink(RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind])),
+            netlink(RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind, queues.clone()])),
             "ip link add {name} up master husk0 type veth peer eth0 netns {}",
             child.pid
         );
