@@ -387,12 +387,16 @@ fn run_command(mut c: Container) -> Result<u8> {
     }
     c.namespaces |= if *ROOTLESS { CLONE_NEWUSER } else { 0 };
     // ALL comes first, names are exceptions from it: `--cap-drop ALL --cap-add KILL` is KILL alone.
+    let kept = KEPT.split(' ').filter_map(capability).sum();
     let before = match (c.capabilities & ALL, c.dropped & ALL) {
         (ALL, _) => u64::MAX,
         (_, ALL) => 0,
-        _ => KEPT.split(' ').filter_map(capability).sum(),
+        _ => kept,
     };
     c.capabilities |= before & !c.dropped;
+    if c.capabilities & !kept != 0 {
+        shield()?; // these know more ways to husk's file than `open_to_others`
+    }
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let (uid, _) = c.user.unwrap_or_default();
     let home = if uid == 0 { "/root" } else { "/" };
@@ -413,7 +417,8 @@ struct Cgroup {
 }
 
 impl Cgroup {
-    /// The lock comes first: so nobody ever sees the directory without one.
+    /// The lock comes first: so nobody ever sees the directory without one. It is for writing until
+    /// the command runs, see `supervise`.
     fn make(dir: PathBuf) -> Result<Cgroup> {
         let name = dir.file_name().unwrap_or_default().display();
         let is_running = || error(format!("{name}: a container of that name is running"));
@@ -430,7 +435,6 @@ impl Cgroup {
         }
         step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
         let fd = File::open(&dir).inspect_err(|_| drop(fs::remove_dir(&dir)));
-        let _ = set_lock(&lock, F_RDLCK, &dir);
         Ok(Cgroup { fd: attempt(dir.display(), fd)?, dir, lock })
     }
 }
@@ -585,7 +589,9 @@ fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
     // Only now: a husk marks its container before it lets go of the lock.
     let is_marked = fs::metadata(dir).is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
     let is_alive = is_marked && is_populated(dir);
-    if !is_alive {
+    if is_alive {
+        let _ = set_lock(locks, F_UNLCK, dir); // nobody has to wait for the end of this sweep
+    } else {
         remove_cgroup(dir);
     }
     is_alive
@@ -603,6 +609,12 @@ fn wait_until_empty(dir: &Path, deadline: Instant) {
 
 /// Kills what is left in a cgroup, and removes it as soon as the kernel lets go of it.
 fn remove_cgroup(dir: &Path) {
+    kill_rest(dir);
+    children(dir).iter().for_each(|child| remove_cgroup(child));
+    let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
+}
+
+fn kill_rest(dir: &Path) {
     if is_populated(dir) {
         let _ = echo("1", dir.join("cgroup.kill"));
     }
@@ -617,8 +629,6 @@ fn remove_cgroup(dir: &Path) {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    children(dir).iter().for_each(|child| remove_cgroup(child));
-    let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
 }
 
 // ---- 2. clone: new namespaces -------------------------------------------------------------------
@@ -687,20 +697,17 @@ fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgro
         let send = || socket::send(socket.as_raw_fd(), &ip.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
         step!(send(), "sendto (the child may go on)")?;
         cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
-        // exec closes the child's end; a message says why it did not come to that.
-        let _ = socket.read_to_end(&mut report);
-        let checked = if report.is_empty() { check_program(c, child.pid) } else { Ok(()) };
-        let status = checked.and_then(|()| match cgroup {
-            Some(cgroup) if c.detach => mark_detached(&cgroup.dir).map(|()| 0),
-            _ => wait(child.pid, &terminal),
-        });
+        let is_new = c.namespaces != 0; // and not one that exec enters
+        let opened = if is_new { open_to_others(c, child, cgroup, &mut report) } else { Ok(()) };
+        let status =
+            opened.and_then(|()| if c.detach { Ok(0) } else { wait(child.pid, &terminal) });
         terminal.iter().for_each(take_back_terminal);
         status
     });
     if outcome.is_err() {
         let _ = signal::kill(child.pid, Signal::SIGKILL);
-        let _ = socket.read_to_end(&mut report);
     }
+    let _ = socket.read_to_end(&mut report);
     match &report[..] {
         [status, why @ ..] => Err(Error(*status, String::from_utf8_lossy(why).into())),
         [] => outcome,
@@ -1313,9 +1320,30 @@ fn leave_group() -> Result<()> {
     if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
 }
 
-/// A command such as /proc/self/exe is the host's husk itself, which the container could overwrite
-/// later (CVE-2019-5736). Nobody else is in it yet who could be quicker than this look.
-fn check_program(c: &Container, pid: Pid) -> Result<()> {
+/// Until its exec the child is husk, with the host's files open. So only now exec may enter, which
+/// waits for this lock, and a detached container may go on without a husk.
+fn open_to_others(
+    c: &Container,
+    child: &Child,
+    cgroup: Option<&Cgroup>,
+    report: &mut Vec<u8>,
+) -> Result<()> {
+    // exec closes the child's end; a message says why it did not come to that.
+    let _ = (&child.socket).read_to_end(report);
+    if !report.is_empty() {
+        return Ok(());
+    }
+    // A command such as /proc/self/exe is husk still, which the container could overwrite later
+    // (CVE-2019-5736).
+    if is_husk_itself(child.pid)? {
+        return Err(Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy())));
+    }
+    let Some(cgroup) = cgroup else { return Ok(()) };
+    let _ = set_lock(&cgroup.lock, F_RDLCK, &cgroup.dir);
+    if c.detach { mark_detached(&cgroup.dir) } else { Ok(()) }
+}
+
+fn is_husk_itself(pid: Pid) -> Result<bool> {
     let program_of = |pid| {
         let exe = format!("/proc/{pid}/exe");
         let exe = File::options().read(true).custom_flags(O_PATH).open(exe)?;
@@ -1323,18 +1351,14 @@ fn check_program(c: &Container, pid: Pid) -> Result<()> {
         // Also its mount, for by a volume husk is a program like any other.
         Ok::<_, io::Error>(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
     };
-    if c.namespaces == 0 {
-        return Ok(()); // exec has a shield instead
-    }
     let own = attempt("/proc/self/exe", program_of(unistd::getpid()))?;
-    let its = match program_of(pid) {
+    match program_of(pid) {
+        // It has ended, or its user may not read it.
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            return Ok(()); // it has ended, or its user may not read it
+            Ok(false)
         }
-        its => attempt("/proc/PID/exe", its)?,
-    };
-    let is_husk = || Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy()));
-    (its != own).then_some(()).ok_or_else(is_husk)
+        its => Ok(attempt("/proc/PID/exe", its)? == own),
+    }
 }
 
 /// What husk passes on.
@@ -1406,7 +1430,10 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
         Ok(_) => {}
         Err(_) => NARRATOR.set(""), // the step that failed has the last word
     }
-    cgroup.iter().for_each(|cgroup| remove_cgroup(&cgroup.dir));
+    if let Some(cgroup) = cgroup {
+        let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // who waits for the name goes on waiting
+        remove_cgroup(&cgroup.dir);
+    }
     outcome
 }
 
@@ -1496,10 +1523,15 @@ fn exec_command(mut c: Container) -> Result<u8> {
     shield()?;
     let dir = find_container(&living()?, &c.command.remove(0))?;
     let gone = || error(format!("{}: not running", dir.display()));
+    let lock = attempt("open cgroup.procs", open_locks())?;
+    while set_lock(&lock, F_RDLCK, &dir).is_err() {
+        thread::sleep(Duration::from_millis(1)); // until PID 1 is the command
+    }
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
     let name = format!("{:08x}.{EXEC}", random());
     let container = File::open(&dir).map_err(|_| gone())?;
     let cgroup = Cgroup::make(dir.join(&name))?;
+    drop(lock);
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
     let id = |key| field(&status, key).get(1)?.parse().ok();
     if !*ROOTLESS {
@@ -1580,23 +1612,34 @@ fn stop_command(c: Container) -> Result<u8> {
     if c.command.is_empty() {
         return Err(error("stop: expected a CONTAINER"));
     }
-    let (mut dirs, mut missing) = (vec![], vec![]);
+    let (mut found, mut missing) = (vec![], vec![]);
     let living = living()?;
+    let locks = attempt("open cgroup.procs", open_locks())?;
     for name in &c.command {
         match find_container(&living, name) {
             Ok(dir) => {
-                if let Some((_, pidfd, _)) = first_process(&dir) {
+                // By its descriptor: the name may be another's soon.
+                let Ok(fd) = File::open(&dir) else { continue };
+                let own = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                if let Some((_, pidfd, _)) = first_process(&own) {
                     let _ = send_signal(&pidfd, SIGTERM);
                 }
-                dirs.push(dir);
+                found.push((dir, own, fd));
             }
             Err(Error(_, why)) => missing.push(why),
         }
     }
     let deadline = Instant::now() + Duration::from_secs(c.time.into());
-    for dir in dirs {
-        wait_until_empty(&dir, deadline);
-        remove_cgroup(&dir);
+    for (dir, own, fd) in found {
+        wait_until_empty(&own, deadline);
+        kill_rest(&own);
+        // A foreground container's own husk removes it.
+        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
+        let is_there = || inode(fs::metadata(&dir)) == inode(fd.metadata());
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while is_there() && is_alive_or_removed(&locks, &dir) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
     if missing.is_empty() { Ok(0) } else { Err(error(missing.join("; "))) }
 }

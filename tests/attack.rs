@@ -913,6 +913,17 @@ fn overwriting_husk_by_run() {
                 host.assert_clean();
             }
         }
+        // An ELF file whose interpreter it is has husk mapped: map_files is for these capabilities.
+        let is_shielded = |capability: &str| {
+            let args = ["run", "--explain", "--network=none", "--cap-add", capability, &scene.root];
+            let run = scene.start(&mut scene.husk(&[&args, &["/attack", "nothing"][..]].concat()));
+            run.wait().err.contains("exec husk")
+        };
+        for (capability, expected) in
+            [("CHECKPOINT_RESTORE", true), ("SYS_ADMIN", true), ("ALL", true), ("KILL", false)]
+        {
+            assert_eq!(is_shielded(capability), expected, "{capability}");
+        }
         let volume = format!("--volume={}:/husk", scene.path("husk"));
         assert_eq!(run(&volume, "/husk"), "status 0");
     }

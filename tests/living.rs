@@ -372,6 +372,20 @@ fn exec_is_locked_down_as_run() {
     }
 }
 
+/// Until its exec PID 1 is husk, with the host's files open: nobody is let in.
+#[test]
+fn exec_waits_until_the_command_runs() {
+    let host = host!();
+    let slow = "exec strace -f -qq -o /dev/null -e trace=pivot_root \
+        -e inject=pivot_root:delay_enter=700000 $HUSK run --name=slow --network=none $R sleep 1000";
+    let running = start(&mut host.sh_command(slow));
+    until("its directory", || !host.containers().is_empty());
+    let exec = host.husk(&["exec", "slow", "sh", "-c", "cat /proc/1/comm; ls /proc/1/fd | wc -w"]);
+    assert_eq!(exec.ok(), "sleep\n3");
+    host.husk(&["stop", "-t0", "slow"]).ok();
+    running.wait();
+}
+
 #[test]
 fn exec_takes_the_user_of_the_moment() {
     let host = host!();
@@ -519,6 +533,25 @@ fn stop_ends_them() {
     fs::write(host.cgroup.join("husk").join(&id).join("cgroup.freeze"), "1").expect("freeze");
     host.husk(&["stop", "-t", "0", &id]).ok();
     assert!(host.containers().is_empty());
+}
+
+/// Who starts it again at once is not taken for the old one.
+#[test]
+fn stop_and_start_again() {
+    let host = host!();
+    let mut running = host.stays(&["--name=again", "--network=none"], "true");
+    for _ in 0..20 {
+        let stop = start(&mut host.husk_command(&["stop", "-t0", "again"]));
+        assert_eq!(running.wait().code, 137);
+        running = host.stays(&["--name=again", "--network=none"], "true");
+        stop.wait().ok();
+        host.husk(&["stop", "-t0", "again"]).ok();
+        assert_eq!(running.wait().code, 137);
+        assert_eq!(host.inside(&["--name=again", "--network=none"], "echo fine").ok(), "fine");
+        running = host.stays(&["--name=again", "--network=none"], "true");
+    }
+    host.husk(&["stop", "-t0", "again"]).ok();
+    running.wait();
 }
 
 #[test]
