@@ -12,6 +12,7 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::io::Seek;
 use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
@@ -37,7 +38,7 @@ const VERBS: [(&str, &str, &str, Verb); 14] = [
     ("kill", "all", "ID [SIGNAL]", kill),
     ("delete", "force", "ID", delete),
     ("exec", EXEC, "ID COMMAND...", exec),
-    ("ps", "format=", "ID", ps),
+    ("ps", "format=", "ID", |id, _| print(&format!("{}\n", json!(Home::find(id)?.pids())))),
     ("list", "format= quiet", "", list),
     ("pause", "", "ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
     ("resume", "", "ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
@@ -87,6 +88,10 @@ impl Given {
     fn has(&self, option: &str) -> bool {
         self.get(option).is_some()
     }
+}
+
+fn require(is_good: bool, why: impl Display) -> Result<()> {
+    if is_good { Ok(()) } else { Err(error(why)) }
 }
 
 /// Where state is kept, and the log.
@@ -311,14 +316,12 @@ fn check(config: &Value, spec: &Spec) -> Result<()> {
     }
     let ignored = IGNORED.split(' ').filter(is_set);
     ignored.for_each(|field| warn(format!("config.json: {field}: not supported, ignored")));
-    let is_known = spec.version().starts_with("1.").then_some(());
-    is_known.ok_or_else(|| error("config.json: ociVersion: expected 1.x"))
+    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")
 }
 
 fn check_process(process: &Process) -> Result<()> {
     let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-    let why = "process: expected args, and an absolute path as cwd";
-    is_good.then_some(()).ok_or_else(|| error(why))
+    require(is_good, "process: expected args, and an absolute path as cwd")
 }
 
 fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
@@ -347,10 +350,8 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<O
     let dir = husk.parent().unwrap_or(&husk).join(relative);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
     let events = read(dir.join("cgroup.events"))?;
-    if events.contains("populated 1") || events.contains("frozen 1") {
-        let why = format!("container's cgroup is not empty, or frozen: {}", dir.display());
-        return Err(error(why));
-    }
+    let is_free = !events.contains("populated 1") && !events.contains("frozen 1");
+    require(is_free, format!("container's cgroup is not empty, or frozen: {}", dir.display()))?;
     set_limits(&dir, limits).inspect_err(|_| remove_cgroup(&dir))?;
     open_cgroup(dir).map(Some)
 }
@@ -493,22 +494,21 @@ impl Plan<'_> {
 fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, OwnedFd)>)> {
     let (mut new, mut joined) = (0, vec![]);
     for namespace in list_of(linux.namespaces()) {
-        let name = |why: &str| error(format!("linux.namespaces: {}: {why}", namespace.typ()));
+        let name = |why| format!("linux.namespaces: {}: {why}", namespace.typ());
         let flag = namespace.typ() as c_int;
-        if new & flag != 0 || joined.iter().any(|(other, _)| *other == flag) {
-            return Err(name("there are two of them"));
-        }
-        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            _ if namespace.typ() == LinuxNamespaceType::Time => return Err(name("not supported")),
-            None => new |= flag,
-            Some(_) if flag & (CLONE_NEWNS | CLONE_NEWUSER) != 0 => {
-                return Err(name("joining one by its path is not supported"));
-            }
-            Some(path) => joined.push((flag, attempt(path.display(), File::open(path))?.into())),
-        }
+        let is_first = new & flag == 0 && joined.iter().all(|(other, _)| *other != flag);
+        require(is_first, name("there are two of them"))?;
+        require(namespace.typ() != LinuxNamespaceType::Time, name("not supported"))?;
+        let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty())
+        else {
+            new |= flag;
+            continue;
+        };
+        let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+        require(is_good, name("joining one by its path is not supported"))?;
+        joined.push((flag, attempt(path.display(), File::open(path))?.into()));
     }
-    let is_good = new & CLONE_NEWNS != 0;
-    is_good.then_some((new, joined)).ok_or_else(|| error("linux.namespaces: expected mount"))
+    require(new & CLONE_NEWNS != 0, "linux.namespaces: expected mount").map(|()| (new, joined))
 }
 
 fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
@@ -619,7 +619,7 @@ fn tell(socket: &UnixStream) {
 }
 
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
-    hear(socket)?.then_some(()).ok_or_else(|| error("the other side is gone"))
+    require(hear(socket)?, "the other side is gone")
 }
 
 /// Waits for that word; anything longer is the child's error, and false its end.
@@ -633,9 +633,7 @@ fn hear(socket: &UnixStream) -> Result<bool> {
 
 fn start(home: &Home) -> Result<u8> {
     let status = home.status();
-    if status != "created" {
-        return Err(error(format!("cannot start a container in the {status} state")));
-    }
+    require(status == "created", format!("cannot start a container in the {status} state"))?;
     let path = home.dir.join("start");
     let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
     let write = || open()?.write_all(&[0]).and_then(|()| fs::remove_file(&path));
@@ -659,29 +657,23 @@ fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
 
 /// State JSON on standard input, and nothing of the caller's environment.
 fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
-    let input = || {
-        let mut input = File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC)?);
-        input.write_all(state.to_string().as_bytes())?;
-        io::Seek::rewind(&mut input).map(|()| input)
-    };
+    let mut input = File::from(attempt(what, memfd_create("state", MFdFlags::MFD_CLOEXEC))?);
+    let mut write = || input.write_all(state.to_string().as_bytes()).and_then(|()| input.rewind());
+    attempt(what, write())?;
     let mut command = Command::new(hook.path());
     if let [name, rest @ ..] = list_of(hook.args()) {
         command.arg0(name).args(rest);
     }
     let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
-    command.env_clear().envs(pairs).stdin(attempt(what, input())?).stdout(Stdio::null());
+    command.env_clear().envs(pairs).stdin(input).stdout(Stdio::null());
     let mut child = step!(command.spawn(), "{what}")?;
     let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
-    let start = Instant::now();
-    while attempt(what, child.try_wait())?.is_none() {
-        if start.elapsed().as_secs() >= limit {
-            let _ = child.kill();
-            return Err(error(format!("{what}: timeout")));
-        }
-        thread::sleep(Duration::from_millis(1));
+    if !wait_while(limit, || matches!(child.try_wait(), Ok(None))) {
+        let _ = child.kill();
+        return Err(error(format!("{what}: timeout")));
     }
     let status = attempt(what, child.wait())?;
-    status.success().then_some(()).ok_or_else(|| error(format!("{what}: {status}")))
+    require(status.success(), format!("{what}: {status}"))
 }
 
 // ---- the child: namespaces and the root file system ---------------------------------------------
@@ -756,18 +748,15 @@ const SYSCTLS: [(&str, c_int); 6] = [
 /// Host name, domain name, other sysctls.
 fn set_names(p: &Plan) -> Result<()> {
     if let Some(name) = p.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
-        let is_own = p.has(CLONE_NEWUTS).then_some(());
-        is_own.ok_or_else(|| error("hostname: expected a uts namespace"))?;
+        require(p.has(CLONE_NEWUTS), "hostname: expected a uts namespace")?;
         step!(unistd::sethostname(name), "hostname {name}")?;
     }
     let domain = p.spec.domainname().clone().filter(|name| !name.is_empty());
     let domain = domain.map(|name| ("kernel.domainname".to_string(), name));
     for (key, value) in p.linux.sysctl().clone().into_iter().flatten().chain(domain) {
         let path = key.replace('.', "/");
-        let known = SYSCTLS.iter().find(|(prefix, _)| path.starts_with(prefix));
-        if !known.is_some_and(|(_, flag)| p.has(*flag)) {
-            return Err(error(format!("linux.sysctl.{key}: not in a namespace of its own")));
-        }
+        let is_own = SYSCTLS.iter().any(|(name, flag)| path.starts_with(name) && p.has(*flag));
+        require(is_own, format!("linux.sysctl.{key}: not in a namespace of its own"))?;
         echo(&value, format!("/proc/sys/{path}"))?;
     }
     // A session keyring of our own: the caller's stays his.
@@ -807,9 +796,8 @@ struct Prepared {
 
 /// The sources of binds are opened while mounts of the host still spread to us.
 fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
-    if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
-        return Err(error("uidMappings: not supported"));
-    }
+    let is_mapped = m.uid_mappings().is_some() || m.gid_mappings().is_some();
+    require(!is_mapped, "uidMappings: not supported")?;
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
     let (mut spreads, mut data) = (MsFlags::MS_PRIVATE | MsFlags::MS_REC, vec![]);
@@ -1195,9 +1183,8 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     let answer = |action: LinuxSeccompAction, errno| bpf(BPF_RET, action.as_u32(errno), 0, 0);
     let mut rules: Vec<&LinuxSyscall> = list_of(profile.syscalls()).iter().collect();
     rules.sort_by_key(|rule| list_of(rule.args()).is_empty());
-    if rules.iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify) {
-        return Err(error("linux.seccomp: SCMP_ACT_NOTIFY: not supported"));
-    }
+    let is_good = rules.iter().all(|rule| rule.action() != LinuxSeccompAction::ScmpActNotify);
+    require(is_good, "linux.seccomp: SCMP_ACT_NOTIFY: not supported")?;
     let number = |name: &String| Some(syscalls::Sysno::from_str(name).ok()?.id() as u32);
     let last = rules.iter().flat_map(|rule| rule.names()).filter_map(number).max();
     let mut filter = vec![load(4), bpf(BPF_JMP | BPF_JEQ, AUDIT_ARCH, 1, 0), UNKNOWN, load(0)];
@@ -1346,9 +1333,8 @@ fn delete(id: &str, given: &Given) -> Result<u8> {
         home => home?,
     };
     let status = home.status();
-    if status != "stopped" && !given.has("force") {
-        return Err(error(format!("cannot delete container {id} that is not stopped: {status}")));
-    }
+    let why = format!("cannot delete container {id} that is not stopped: {status}");
+    require(status == "stopped" || given.has("force"), why)?;
     remove(&home);
     Ok(0)
 }
@@ -1357,25 +1343,23 @@ fn delete(id: &str, given: &Given) -> Result<u8> {
 fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = send_signal(&pidfd, SIGKILL);
-        wait_while(|| home.first().is_some());
+        wait_while(10, || home.first().is_some());
     }
     home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
 }
 
-fn wait_while(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while condition() && Instant::now() < deadline {
+/// False if the condition holds even after that many seconds.
+fn wait_while(seconds: u64, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while condition() {
+        if start.elapsed().as_secs() >= seconds {
+            return false;
+        }
         thread::sleep(Duration::from_micros(200));
     }
-}
-
-/// JSON is for containerd's shim, lines are for people.
-fn ps(id: &str, given: &Given) -> Result<u8> {
-    let pids = Home::find(id)?.pids();
-    let lines = || pids.iter().map(|pid| format!("{pid}\n")).collect();
-    print(&if given.has("format") { format!("{}\n", json!(pids)) } else { lines() })
+    true
 }
 
 fn list(_: &str, given: &Given) -> Result<u8> {
@@ -1390,11 +1374,9 @@ fn list(_: &str, given: &Given) -> Result<u8> {
 
 fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     let status = home.status();
-    if status != wanted {
-        return Err(error(format!("the container is {status}, not {wanted}")));
-    }
+    require(status == wanted, format!("the container is {status}, not {wanted}"))?;
     echo(word, home.cgroup()?.join("cgroup.freeze"))?;
-    wait_while(|| home.status() == wanted);
+    wait_while(10, || home.status() == wanted);
     Ok(0)
 }
 
@@ -1402,10 +1384,8 @@ fn update(id: &str, given: &Given) -> Result<u8> {
     let home = Home::find(id)?;
     let path = given.get("resources").filter(|path| *path != "-").unwrap_or("/proc/self/fd/0");
     let (resources, _) = read_json::<Value>(path)?;
-    match home.status() {
-        "stopped" => Err(error("container not running")),
-        _ => set_limits(&home.cgroup()?, &limits(&resources)?).map(|()| 0),
-    }
+    require(home.status() != "stopped", "container not running")?;
+    set_limits(&home.cgroup()?, &limits(&resources)?).map(|()| 0)
 }
 
 /// The same steps, but the namespaces are there already.
@@ -1454,23 +1434,9 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     process
 }
 
-const MOUNT_OPTIONS: &str = "ro nosuid nodev noexec bind rbind sync noatime nodiratime relatime \
-    strictatime private slave shared unbindable rprivate rslave rshared runbindable";
-
 fn features(_: &str, _: &Given) -> Result<u8> {
-    let names = CAPABILITIES.split(' ').map(|name| format!("CAP_{name}"));
-    let capabilities: Vec<String> = names.collect();
-    let features = json!({
-        "ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0",
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
-            "poststop"],
-        "mountOptions": MOUNT_OPTIONS.split(' ').collect::<Vec<_>>(),
-        "linux": {
-            "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
-            "capabilities": capabilities,
-            "cgroup": {"v2": true}, "seccomp": {"enabled": true},
-            "apparmor": {"enabled": true}, "selinux": {"enabled": true},
-        },
-    });
+    let enabled = json!({"enabled": true});
+    let linux = json!({"cgroup": {"v2": true}, "seccomp": enabled, "apparmor": enabled});
+    let features = json!({"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": linux});
     print(&format!("{features:#}\n"))
 }
