@@ -21,58 +21,60 @@ const NONE: Option<&str> = None;
 
 // ---- the command line ---------------------------------------------------------------------------
 
-const GLOBAL: &str = "root= log= log-format= rootless= systemd-cgroup debug help version";
-const START: &str =
-    "bundle= pid-file= console-socket= preserve-fds= detach no-pivot no-new-keyring";
-const EXEC: &str = "process= pid-file= console-socket= preserve-fds= detach env= tty cwd=";
+/// For all verbs, with "=" if they take a value. `-x` is short for the first that begins with an x.
+const OPTIONS: &str = "bundle= process= pid-file= console-socket= preserve-fds= detach env= tty \
+    cwd= force all quiet resources= root= rootless log= log-format= format= systemd-cgroup debug \
+    no-pivot no-new-keyring help version";
 
 type Verb = fn(&str, &Given) -> Result<u8>;
 
-/// Each verb, its options (with "=" if they take a value), and what stands behind it.
-const VERBS: [(&str, &str, &str, Verb); 14] = [
-    ("spec", "bundle= rootless", "", spec),
-    ("create", START, "ID", |id, given| create(id, given, false)),
-    ("run", START, "ID", |id, given| create(id, given, true)),
-    ("start", "", "ID", |id, _| start(&Home::locked(id)?)),
-    ("state", "", "ID", |id, _| state(&Home::find(id)?)),
-    ("kill", "all", "ID [SIGNAL]", kill),
-    ("delete", "force", "ID", delete),
-    ("exec", EXEC, "ID COMMAND...", exec),
-    ("ps", "format=", "ID", |id, _| print(&format!("{}\n", json!(Home::find(id)?.pids())))),
-    ("list", "format= quiet", "", list),
-    ("pause", "", "ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
-    ("resume", "", "ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
-    ("update", "resources=", "ID", update),
-    ("features", "", "", features),
+/// Each verb with its words, and what stands behind it.
+const VERBS: [(&str, Verb); 14] = [
+    ("spec", spec),
+    ("create ID", |id, given| create(id, given, false)),
+    ("run ID", |id, given| create(id, given, true)),
+    ("start ID", |id, _| start(&Home::locked(id)?)),
+    ("state ID", |id, _| state(&Home::find(id)?)),
+    ("kill ID [SIGNAL]", kill),
+    ("delete ID", delete),
+    ("exec ID COMMAND...", exec),
+    ("ps ID", |id, _| print(&format!("{}\n", json!(Home::find(id)?.pids())))),
+    ("list", list),
+    ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
+    ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
+    ("update ID", update),
+    ("features", features),
 ];
 
 /// Options as they were given, and the words between and behind them.
+#[derive(Default)]
 struct Given {
     options: Vec<(&'static str, String)>,
     words: Vec<String>,
 }
 
 impl Given {
-    /// Until there are `most` words. `-x` is short for the first option that begins with an x.
-    fn take(line: &mut lexopt::Parser, table: &'static str, most: usize) -> Result<Given> {
-        let mut given = Given { options: vec![], words: vec![] };
-        while given.words.len() < most
-            && let Some(arg) = line.next().map_err(error)?
-        {
-            let is_it = |known: &&str| match arg {
+    fn take(line: &mut lexopt::Parser) -> Result<Given> {
+        let mut given = Given::default();
+        while let Some(arg) = line.next().map_err(error)? {
+            let known = OPTIONS.split(' ').find(|known| match arg {
                 Arg::Long(name) => known.trim_end_matches('=') == name,
                 Arg::Short(letter) => known.starts_with(letter),
                 Arg::Value(_) => false,
-            };
-            let known = table.split(' ').find(is_it);
-            if let Arg::Value(word) = arg {
+            });
+            if let Some(known) = known {
+                let name = known.trim_end_matches('=');
+                let value = if known == name { "".into() } else { line.value().map_err(error)? };
+                given.options.push((name, value.to_string_lossy().into()));
+            } else if let Arg::Value(word) = arg {
                 given.words.push(word.to_string_lossy().into());
-                continue;
+            } else {
+                return Err(error(arg.unexpected()));
             }
-            let known = known.ok_or_else(|| error(arg.unexpected()))?;
-            let name = known.trim_end_matches('=');
-            let value = if known == name { "".into() } else { line.value().map_err(error)? };
-            given.options.push((name, value.to_string_lossy().into()));
+            if given.words.len() == 2 && given.words[0] == "exec" {
+                let command = line.raw_args().map_err(error)?;
+                given.words.extend(command.map(|word| word.to_string_lossy().into_owned()));
+            }
         }
         Ok(given)
     }
@@ -122,35 +124,28 @@ pub fn main() -> ExitCode {
 }
 
 fn command(mut line: lexopt::Parser) -> Result<u8> {
-    let global = Given::take(&mut line, GLOBAL, 1)?;
+    let given = Given::take(&mut line)?;
     let own = || env::var("XDG_RUNTIME_DIR").unwrap_or(format!("/tmp/husk-{}", unistd::geteuid()));
     let default = || if *ROOTLESS { own() + "/husk" } else { "/run/husk".into() };
-    let _ = ROOT.set(global.get("root").map_or_else(default, str::to_string).into());
-    if let Some(path) = global.get("log") {
+    let _ = ROOT.set(given.get("root").map_or_else(default, str::to_string).into());
+    if let Some(path) = given.get("log") {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
         let _ = LOG.set(file);
     }
-    if global.has("version") {
+    if given.has("version") {
         return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
-    } else if global.has("help") {
-        let line = |(verb, table, words, _)| format!("  {verb} {words}   [{table}]\n");
-        return print(&format!("husk-oci [{GLOBAL}] VERB\n{}", VERBS.map(line).concat()));
+    } else if given.has("help") {
+        let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
+        return print(&format!("{verbs}options: {OPTIONS}\n"));
     }
-    let verb = global.words.concat();
-    let known = VERBS.iter().find(|(known, ..)| *known == verb);
+    let verb = given.words.first().map_or("", |verb| verb);
+    let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == Some(verb));
     let unknown = || error(format!("{verb:?}: unknown verb: see husk-oci --help"));
-    let (_, table, expected, act) = known.ok_or_else(unknown)?;
-    let is_exec = expected.ends_with("...");
-    let mut given = Given::take(&mut line, table, if is_exec { 1 } else { usize::MAX })?;
-    let count = given.words.len();
-    if count > expected.split_whitespace().count() || (count == 0 && !expected.is_empty()) {
-        return Err(error(format!("{verb}: expected {expected}")));
-    }
-    if is_exec {
-        let rest = line.raw_args().map_err(error)?;
-        given.words.extend(rest.map(|word| word.to_string_lossy().into_owned()));
-    }
-    act(given.words.first().map_or("", |id| id), &given)
+    let (usage, act) = known.ok_or_else(unknown)?;
+    let (count, most) = (given.words.len(), usage.split(' ').count());
+    let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
+    require(is_good, format!("expected {usage}"))?;
+    act(given.words.get(1).map_or("", |id| id), &given)
 }
 
 // ---- what is known of a container ---------------------------------------------------------------
@@ -188,14 +183,10 @@ impl Home {
 
     fn make(id: &str) -> Result<Home> {
         let (dir, mut builder) = (Home::dir(id)?, fs::DirBuilder::new());
+        require(!dir.exists(), format!("container with given ID already exists: {id}"))?;
         let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
-        match above.and_then(|()| builder.recursive(false).create(&dir)) {
-            Err(why) if why.kind() == ErrorKind::AlreadyExists => {
-                return Err(error(format!("container with given ID already exists: {id}")));
-            }
-            made => attempt(dir.display(), made)?,
-        }
-        let lock = attempt(dir.display(), File::open(&dir))?;
+        let make = || above.and_then(|()| builder.recursive(false).create(&dir));
+        let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
         attempt("flock", lock.lock())?;
         Ok(Home { dir, state: Value::Null, lock: Some(lock) })
     }
@@ -287,21 +278,18 @@ fn is_nothing(value: &Value) -> bool {
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
 fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
-    let (mut text, mut is_changed) = (attempt(path, fs::read(path))?, false);
+    let mut text = attempt(path, fs::read(path))?;
     let name = |why| error(format!("{path}: {why}"));
-    let mut json: Value = serde_json::from_slice(&text).map_err(name)?;
+    let whole: Value = serde_json::from_slice(&text).map_err(name)?;
+    let mut json = whole.clone();
     let warn = |what: &dyn Display| warn(format!("{path}: {what}: unknown, ignored"));
     // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
     let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
     for place in ["/capabilities", "/process/capabilities"] {
         let sets = json.pointer_mut(place).and_then(Value::as_object_mut).into_iter().flatten();
-        for set in sets.filter_map(|(_, set)| set.as_array_mut()) {
-            let count = set.len();
-            set.retain(is_known);
-            is_changed |= set.len() < count;
-        }
+        sets.filter_map(|(_, set)| set.as_array_mut()).for_each(|set| set.retain(is_known));
     }
-    if is_changed {
+    if json != whole {
         text = json.to_string().into(); // else errors can name the line
     }
     let mut typed = serde_json::Deserializer::from_slice(&text);
@@ -703,19 +691,15 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
 }
 
 fn write_attributes(process: &Process) -> Result<()> {
-    let score = process.oom_score_adj().map(|score| score.to_string());
-    let old = read("/proc/self/oom_score_adj")?;
-    let profile = process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
-    let values = [
-        ("oom_score_adj", score.filter(|score| score != old.trim())),
-        ("attr/apparmor/exec", profile.map(|name| format!("exec {name}"))),
-        ("attr/exec", process.selinux_label().clone()),
-    ];
-    for (file, value) in values {
-        let value = value.filter(|value| !value.is_empty() && value != "exec ");
-        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
-    }
-    Ok(())
+    let (old, score) = (read("/proc/self/oom_score_adj")?, process.oom_score_adj());
+    let score = score.map(|score| score.to_string()).filter(|score| score != old.trim());
+    let profile = process.apparmor_profile().clone();
+    let profile = profile.filter(|name| !name.is_empty() && name != "unconfined");
+    let profile = profile.map(|name| format!("exec {name}"));
+    let label = process.selinux_label().clone().filter(|label| !label.is_empty());
+    let values = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
+    let mut set = values.into_iter().filter_map(|(file, value)| Some((file, value?)));
+    set.try_for_each(|(file, value)| echo(&value, format!("/proc/self/{file}")))
 }
 
 fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
@@ -865,9 +849,9 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that
     // all the time must not keep us for ever.
-    let tries = || (0..1000).map(|_| fcntl::openat2(root, path, how));
-    let is_final = |found: &Result<OwnedFd, Errno>| !matches!(found, Err(Errno::EAGAIN));
-    let open = || tries().find(is_final).unwrap_or(Err(Errno::EAGAIN));
+    let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
+    let mut open =
+        || tries.find(|found| !matches!(found, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN));
     let is_dir = match (open(), is_dir) {
         (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
         (found, _) => return found,
@@ -1292,9 +1276,6 @@ fn spec(_: &str, given: &Given) -> Result<u8> {
     let is_rootless = given.has("rootless");
     let mut spec = if is_rootless { Spec::rootless(uid, gid) } else { Spec::default() };
     spec.set_version("1.2.0".into()).set_hostname(Some("husk".into()));
-    if let Some(process) = spec.process_mut() {
-        process.set_terminal(Some(true)).set_rlimits(None);
-    }
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
     let write = || writeln!(File::create_new(&path)?, "{text}");
     step!(write(), "write {}", path.display()).map(|()| 0)
@@ -1306,7 +1287,7 @@ fn state(home: &Home) -> Result<u8> {
 
 fn kill(id: &str, given: &Given) -> Result<u8> {
     let home = Home::find(id)?;
-    let text = given.words.get(1).map_or("TERM".into(), |text| text.to_uppercase());
+    let text = given.words.get(2).map_or("TERM".into(), |text| text.to_uppercase());
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.filter(|number| (0..=64).contains(number));
@@ -1429,7 +1410,7 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
     env.extend(given.all("env").map(str::to_string));
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
-    process.set_args(Some(given.words[1..].to_vec())).set_env(Some(env)).set_cwd(dir);
+    process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
     process.set_terminal(Some(given.has("tty")));
     process
 }
