@@ -7,8 +7,9 @@ use super::*;
 use lexopt::Arg;
 use nix::pty;
 use oci_spec::runtime::{
-    Capabilities, Capability, Hook, Linux, LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp,
-    LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount, Process, Spec,
+    Capabilities, Capability, Hook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType,
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount,
+    Process, Spec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -766,8 +767,8 @@ fn flag(word: &str) -> Option<MsFlags> {
     MsFlags::from_name(&format!("MS_{name}")).or_else(recursive)
 }
 
-fn propagate(at: &Path, how: MsFlags) -> Result<()> {
-    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {}", at.display())
+fn propagate(at: &str, how: MsFlags) -> Result<()> {
+    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {at}")
 }
 
 /// A mount that is prepared: a tree if it is a bind, which is not attached anywhere yet.
@@ -803,7 +804,7 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
             other => data.push(other),
         }
     }
-    flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p) };
+    flags |= if typ == "devpts" { MsFlags::empty() } else { no_devices(p) };
     let source = match (typ, p.home.cgroup()) {
         _ if flags.contains(MsFlags::MS_BIND) => {
             let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
@@ -828,14 +829,14 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
     let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
     let at = by_number(&target);
     if let Some(tree) = tree {
-        place(&tree, &at)?;
+        place(&tree, at.as_ref())?;
     } else {
         let (fstype, data) = match m.typ().as_deref().unwrap_or("none") {
             "cgroup" | "cgroup2" => ("cgroup2", ""),
             fstype => (fstype, &*data),
         };
         let source = m.source().as_deref().unwrap_or(Path::new(fstype));
-        let call = || mount(Some(source), &at, Some(fstype), flags, Some(data));
+        let call = || mount(Some(source), &*at, Some(fstype), flags, Some(data));
         step!(call(), "mount -t {fstype} -o {data} {}", source.display())?;
     }
     let top = attempt("open", inside(root, m.destination(), None))?;
@@ -874,8 +875,8 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
     }
 }
 
-fn by_number(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
+fn by_number(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn is_dir(fd: &OwnedFd) -> bool {
@@ -891,96 +892,70 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
     for m in list_of(p.spec.mounts()) {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
-    let rootfs = Path::new(p.home.text("rootfs"));
-    let tree = clone_tree(rootfs, MsFlags::MS_REC | nodev(p))?;
-    propagate("/".as_ref(), MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
-    place(&tree, rootfs)?;
+    let rootfs = p.home.text("rootfs");
+    let tree = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
+    propagate("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
+    place(&tree, rootfs.as_ref())?;
     let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = attempt("root.path", fcntl::open(rootfs, how, stat::Mode::empty()))?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     let is_private = wanted.is_none_or(|flags| flags.contains(MsFlags::MS_PRIVATE));
     let own = if is_private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
     propagate(rootfs, own | MsFlags::MS_REC)?;
-    let (mut has_dev, mut read_only_dev) = (false, None);
+    let mut new_dev = Some(MsFlags::empty());
     for (m, mut prepared) in mounts {
         if m.destination() == "/dev" {
-            has_dev |= prepared.tree.is_some();
-            // A new /dev is not read-only before all is in it.
-            read_only_dev = Some(prepared.flags).filter(|flags| flags.contains(MsFlags::MS_RDONLY));
-            prepared.flags -= MsFlags::MS_RDONLY;
+            new_dev = Some(prepared.flags).filter(|_| prepared.tree.is_none());
+            prepared.flags -= MsFlags::MS_RDONLY; // before all is in it
         }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
-    if !has_dev {
-        make_devices(p, &root)?;
-    }
-    if let Some(flags) = read_only_dev.filter(|_| !has_dev) {
-        let dev = attempt("/dev", inside(&root, "/dev".as_ref(), None))?;
-        let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        step!(mount(NONE, &by_number(&dev), NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
-    }
+    new_dev.map_or(Ok(()), |flags| make_devices(p, &root, flags))?;
     cover(p, &root).map(|()| root)
 }
 
-/// The rules of the device cgroup that there is not: a node that they close is bound nodev.
-fn allows(linux: &Linux, kind: &str, major: i64, minor: i64) -> Option<bool> {
-    let rules = linux.resources().as_ref().and_then(|all| all.devices().clone());
+/// The rules of the device cgroup that there is not: a node that they close is bound nodev, and so
+/// is every mount, unless they open all devices.
+fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
+    let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
     let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
-        let typ = rule.typ().unwrap_or_default();
         let is_used = rule.access().as_deref().is_none_or(|access| access.contains(['r', 'w']));
-        let is_kind = typ.as_str() == "a" || typ.as_str() == kind;
+        let is_kind = ["a", kind].contains(&rule.typ().unwrap_or_default().as_str());
         is_used && is_kind && fits(rule.major(), major) && fits(rule.minor(), minor)
     });
-    last.map(|rule| rule.allow())
+    let is_open = last.map_or(kind != "a", |rule| rule.allow());
+    if is_open { MsFlags::empty() } else { MsFlags::MS_NODEV }
 }
 
-/// Only where the rules open every device, mounts may have device nodes.
-fn nodev(p: &Plan) -> MsFlags {
-    match allows(p.linux, "a", -1, -1) {
-        Some(true) => MsFlags::empty(),
-        _ => MsFlags::MS_NODEV,
-    }
+fn no_devices(p: &Plan) -> MsFlags {
+    nodev(p, "a", -1, -1)
 }
 
 /// The nodes that every container has, those of config.json, and the usual links.
-fn make_devices(p: &Plan, root: &OwnedFd) -> Result<()> {
-    let bind_node = |path: &Path, node: &Path, nodev: MsFlags| {
-        // Read-only: a chmod or chown in the container must not reach the host's own node.
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
-        let target = attempt(path.display(), inside(root, path, Some(false)))?;
-        bind(node, by_number(&target), flags)
-    };
-    for name in DEVICES.split(' ') {
-        let path = Path::new("/dev").join(name);
-        bind_node(&path, &path, MsFlags::empty())?;
-    }
+fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
+    let own = DEVICES.split(' ').map(|name| PathBuf::from(format!("/dev/{name}")));
+    let mut nodes = Vec::from_iter(own.map(|path| (path.clone(), path, MsFlags::empty())));
     for device in list_of(p.linux.devices()) {
-        let (kind, dir, letter) = match device.typ().as_str() {
-            "b" => (S_IFBLK, "block", "b"),
-            "p" => (S_IFIFO, "fifo", "p"),
-            _ => (S_IFCHR, "char", "c"),
+        let (kind, dir) = match device.typ() {
+            LinuxDeviceType::B => (S_IFBLK, "block"),
+            _ => (S_IFCHR, "char"),
         };
         let (path, major, minor) = (device.path(), device.major(), device.minor());
         let number = stat::makedev(major as u64, minor as u64);
         let is_it = |path: &PathBuf| {
             stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
         };
-        let is_closed = allows(p.linux, letter, major, minor) == Some(false);
-        let nodev = if is_closed { MsFlags::MS_NODEV } else { MsFlags::empty() };
-        let places = [path.clone(), format!("/dev/{dir}/DEVICE").into()];
-        if let Some(node) = places.into_iter().find(|path| kind != S_IFIFO && is_it(path)) {
-            bind_node(path, &node, nodev)?;
-            continue;
-        }
-        let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
-        let above = attempt(path.display(), inside(root, above, Some(true)))?;
-        let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
-        warn(format!("linux.devices: {}: not on the host, can't be opened", path.display()));
-        match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
-            Err(Errno::EEXIST) => {}
-            made => step!(made, "mknod {}", path.display())?,
-        }
+        let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
+        let missing = || error(format!("linux.devices: {}: not on the host", path.display()));
+        let node = places.into_iter().find(is_it).ok_or_else(missing)?;
+        nodes.push((path.clone(), node, nodev(p, &dir[..1], major, minor)));
+    }
+    for (path, node, nodev) in nodes {
+        // Read-only: a chmod or chown in the container must not reach the host's own node.
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
+        let target = attempt(path.display(), inside(root, &path, Some(false)))?;
+        bind(node, by_number(&target), flags)?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -988,6 +963,11 @@ fn make_devices(p: &Plan, root: &OwnedFd) -> Result<()> {
             Err(Errno::EEXIST) => {}
             made => step!(made, "ln -s {to} /dev/{name}")?,
         }
+    }
+    if flags_of_dev.contains(MsFlags::MS_RDONLY) {
+        let flags = flags_of_dev | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        let at = by_number(&dev);
+        step!(mount(NONE, &*at, NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
     }
     Ok(())
 }
@@ -1004,10 +984,7 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
         };
         let at = by_number(&target);
         match (is_masked, is_dir(&target)) {
-            (true, true) => {
-                let at = at.display().to_string();
-                mount_line("tmpfs", &at, "tmpfs", "ro,nosuid,nodev,noexec,size=4k")?;
-            }
+            (true, true) => mount_line("tmpfs", &at, "tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
             (true, false) => bind("/dev/null", at, read_only)?,
             (false, _) => bind(&at, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
         }
@@ -1021,9 +998,9 @@ fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
-    wanted.map_or(Ok(()), |how| propagate("/".as_ref(), how))?;
+    wanted.map_or(Ok(()), |how| propagate("/", how))?;
     if p.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | nodev(p);
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | no_devices(p);
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro /")?;
     }
     Ok(())
