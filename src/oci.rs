@@ -13,6 +13,7 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Seek;
 use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -228,24 +229,21 @@ impl Home {
 
     /// What `state` prints and hooks are given. A child that runs hooks does not know its number.
     fn report(&self, status: &str) -> Value {
-        let (mut state, own) = (self.state.clone(), unistd::getpid().as_raw());
+        let mut state = self.state.clone();
+        let pid = if status == "stopped" { Some(0) } else { state["pid"].as_i64() };
+        state["pid"] = pid.unwrap_or(unistd::getpid().as_raw().into()).into();
         state["status"] = status.into();
-        if status == "stopped" || state["pid"].is_null() {
-            state["pid"] = if status == "stopped" { 0 } else { own }.into();
-        }
         state.as_object_mut().map(|state| state.remove("config"));
         state
     }
 
-    /// Every process in the container's cgroup.
     fn pids(&self) -> Vec<i32> {
-        let (mut dirs, mut pids) = (Vec::from_iter(self.cgroup()), vec![]);
-        while let Some(dir) = dirs.pop() {
-            pids.extend(super::pids(&dir));
-            dirs.extend(children(&dir));
-        }
-        pids
+        self.cgroup().iter().flat_map(|dir| all_pids(dir)).collect()
     }
+}
+
+fn all_pids(dir: &Path) -> Vec<i32> {
+    children(dir).iter().flat_map(|child| all_pids(child)).chain(pids(dir)).collect()
 }
 
 /// Field 22 of proc_pid_stat(5); none for a zombie, which is as good as gone.
@@ -367,11 +365,9 @@ fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
         for dir in above.iter().rev().filter(|_| !dir.join(file).exists()) {
             let _ = echo(&controller, dir.join("cgroup.subtree_control"));
         }
-        let name = |why| error(format!("linux.resources: {why}"));
-        if dir.join(file).exists() {
-            echo(value, dir.join(file)).map_err(|Error(_, why)| name(why))?;
-        } else if is_limit(limit) {
-            return Err(name(format!("{file}={value}: no such file in {}", dir.display())));
+        if dir.join(file).exists() || is_limit(limit) {
+            let name = |Error(_, why)| error(format!("linux.resources: {why}"));
+            echo(value, dir.join(file)).map_err(name)?;
         }
     }
     Ok(())
@@ -403,11 +399,8 @@ fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     let mut found = vec![];
     for (field, file, prefix) in KNOBS {
         let (place, key) = field.rsplit_once('/').unwrap_or_default();
-        let items = match resources.pointer(place) {
-            Some(Value::Array(items)) => items,
-            other => other.map_or(&[][..], slice::from_ref),
-        };
-        for item in items {
+        let there = resources.pointer(place).into_iter();
+        for item in there.flat_map(|it| it.as_array().map_or(slice::from_ref(it), Vec::as_slice)) {
             let file = file.replace("SIZE", item["pageSize"].as_str().unwrap_or_default());
             let device = format!("{}:{}", item["major"], item["minor"]);
             let prefix = prefix.replace("DEVICE", &device);
@@ -488,14 +481,14 @@ fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, OwnedFd)>)> {
         let is_first = new & flag == 0 && joined.iter().all(|(other, _)| *other != flag);
         require(is_first, name("there are two of them"))?;
         require(namespace.typ() != LinuxNamespaceType::Time, name("not supported"))?;
-        let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty())
-        else {
+        let path = namespace.path().clone().unwrap_or_default();
+        if path.as_os_str().is_empty() {
             new |= flag;
             continue;
-        };
+        }
         let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
         require(is_good, name("joining one by its path is not supported"))?;
-        joined.push((flag, attempt(path.display(), File::open(path))?.into()));
+        joined.push((flag, attempt(path.display(), File::open(&path))?.into()));
     }
     require(new & CLONE_NEWNS != 0, "linux.namespaces: expected mount").map(|()| (new, joined))
 }
@@ -582,8 +575,8 @@ fn complete(home: &mut Home, child: &Child, linux: &Linux, new: c_int) -> Result
             echo("deny", format!("/proc/{pid}/setgroups"))?;
         }
         for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let ids = |m: &LinuxIdMapping| [m.container_id(), m.host_id(), m.size()];
-            let line = |m| ids(m).map(|id| id.to_string()).join(" ") + "\n";
+            let line =
+                |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
             let lines: String = list_of(maps).iter().map(line).collect();
             echo(&lines, format!("/proc/{pid}/{name}_map"))?;
         }
@@ -750,10 +743,8 @@ fn set_names(p: &Plan) -> Result<()> {
     Ok(())
 }
 
-const PROPAGATION: MsFlags = MsFlags::MS_PRIVATE
-    .union(MsFlags::MS_SLAVE)
-    .union(MsFlags::MS_SHARED)
-    .union(MsFlags::MS_UNBINDABLE);
+const PROPAGATION: MsFlags =
+    MsFlags::from_bits_retain(MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
 
 /// The words of fstab(5) are the kernel's names of flags, mount(2), but for two; all others are the
 /// file system's own. An r before one means: also what is mounted below.
@@ -893,11 +884,9 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.home.text("rootfs");
-    let tree = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
+    let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
     propagate("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
-    place(&tree, rootfs.as_ref())?;
-    let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = attempt("root.path", fcntl::open(rootfs, how, stat::Mode::empty()))?;
+    place(&root, rootfs.as_ref())?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     let is_private = wanted.is_none_or(|flags| flags.contains(MsFlags::MS_PRIVATE));
     let own = if is_private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
@@ -1023,13 +1012,13 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         step!(set, "process.rlimits: {} {rlim_cur}:{rlim_max}", limit.typ())?;
     }
     let preserved = p.given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-    let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))? as c_uint;
-    let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?.unwrap_or_default();
+    let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))?;
+    let first = 3 + c_uint::from(preserved);
+    let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;
     let is_bound = process.no_new_privileges() == Some(true);
     // Whatever is open from there on closes when exec succeeds. A filter may forbid the call.
     // SAFETY: integers only.
-    let close =
-        unsafe { syscall(SYS_close_range, 3 + preserved, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    let close = unsafe { syscall(SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     attempt("close_range", Errno::result(close))?;
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
@@ -1155,9 +1144,8 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     for rule in rules {
         let (args, mut body) = (list_of(rule.args()), vec![]);
         // All must hold; but of two for the same argument, as libseccomp has it, any one.
-        let is_twice =
-            |arg: &LinuxSeccompArg, n| args[..n].iter().any(|a| a.index() == arg.index());
-        let is_any = args.iter().enumerate().any(|(n, arg)| is_twice(arg, n));
+        let indices: BTreeSet<_> = args.iter().map(|arg| arg.index()).collect();
+        let is_any = indices.len() < args.len();
         let sets = args.chunks(if is_any { 1 } else { args.len().max(1) });
         for set in sets.chain(args.is_empty().then_some(args)) {
             for (n, arg) in set.iter().enumerate() {
@@ -1204,26 +1192,21 @@ fn compare(arg: &LinuxSeccompArg, fail: usize) -> [sock_filter; 7] {
     ]
 }
 
-fn install(filter: &[sock_filter]) -> Result<()> {
-    if filter.is_empty() {
-        return Ok(());
-    }
+fn install(filter: &Option<Vec<sock_filter>>) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions of the filter, which outlives the call.
-    let load =
-        || Errno::result(unsafe { syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) });
-    step!(load(), "seccomp: {} instructions", filter.len()).map(drop)
+    let set = unsafe { syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) };
+    step!(Errno::result(set), "seccomp: {} instructions", filter.len()).map(drop)
 }
 
 /// Where the other end of the container's terminal goes. A foreground `run` has the caller's own.
 fn console(given: &Given, process: &Process, is_detached: bool) -> Result<Option<UnixStream>> {
-    match given.get("console-socket").filter(|_| process.terminal() == Some(true)) {
-        Some(path) => step!(UnixStream::connect(path), "connect {path}").map(Some),
-        None if process.terminal() == Some(true) && is_detached => {
-            Err(error("process.terminal: expected --console-socket, for nobody else attends it"))
-        }
-        None => Ok(None),
-    }
+    let is_wanted = process.terminal() == Some(true);
+    let path = given.get("console-socket").filter(|_| is_wanted);
+    let why = "process.terminal: expected --console-socket, for nobody else attends it";
+    require(path.is_some() || !is_wanted || !is_detached, why)?;
+    path.map(|path| step!(UnixStream::connect(path), "connect {path}")).transpose()
 }
 
 fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
@@ -1250,8 +1233,8 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
 fn spec(_: &str, given: &Given) -> Result<u8> {
     let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
     let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
-    let is_rootless = given.has("rootless");
-    let mut spec = if is_rootless { Spec::rootless(uid, gid) } else { Spec::default() };
+    let rootless = given.has("rootless").then(|| Spec::rootless(uid, gid));
+    let mut spec = rootless.unwrap_or_default();
     spec.set_version("1.2.0".into()).set_hostname(Some("husk".into()));
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
     let write = || writeln!(File::create_new(&path)?, "{text}");
@@ -1267,19 +1250,15 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     let text = given.words.get(2).map_or("TERM".into(), |text| text.to_uppercase());
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
-    let number = number.filter(|number| (0..=64).contains(number));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
-    match home.first() {
-        _ if given.has("all") => home.pids().into_iter().for_each(|pid| {
-            // SAFETY: integers only. (nix's kill knows no real-time signals.)
-            unsafe { libc::kill(pid, number) };
-        }),
-        Some((pid, pidfd)) => {
-            step!(send_signal(&pidfd, number), "kill -{number} {pid}").map(drop)?
+    if given.has("all") {
+        for pidfd in home.pids().into_iter().filter_map(pidfd_open) {
+            let _ = send_signal(&pidfd, number);
         }
-        None => return Err(error("container not running")),
+        return Ok(0);
     }
-    Ok(0)
+    let (pid, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
+    step!(send_signal(&pidfd, number), "kill -{number} {pid}").map(|_| 0)
 }
 
 fn delete(id: &str, given: &Given) -> Result<u8> {
@@ -1351,9 +1330,8 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     shield()?;
     let home = &Home::find(id)?;
     let status = home.status();
-    let first = home.first().filter(|_| status == "running");
-    let (pid, pidfd) =
-        first.ok_or_else(|| error(format!("cannot exec in a {status} container")))?;
+    require(status == "running", format!("cannot exec in a {status} container"))?;
+    let (pid, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
     let spec: Spec = serde_json::from_value(home.state["config"].clone()).map_err(error)?;
     let process = &match given.get("process") {
         Some(path) => read_json(path)?.1,
