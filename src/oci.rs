@@ -40,7 +40,7 @@ const VERBS: [(&str, Verb); 14] = [
     ("kill ID [SIGNAL]", kill),
     ("delete ID", delete),
     ("exec ID COMMAND...", exec),
-    ("ps ID", |id, _| print(&format!("{}\n", json!(Home::find(id)?.pids())))),
+    ("ps ID", |id, _| print(&format!("{}\n", json!(all_pids(&Home::find(id)?.cgroup()?))))),
     ("list", list),
     ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
     ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
@@ -235,10 +235,6 @@ impl Home {
         state["status"] = status.into();
         state.as_object_mut().map(|state| state.remove("config"));
         state
-    }
-
-    fn pids(&self) -> Vec<i32> {
-        self.cgroup().iter().flat_map(|dir| all_pids(dir)).collect()
     }
 }
 
@@ -497,10 +493,9 @@ fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
     shield()?;
     let mut home = Home::make(id)?;
     let is_detached = !is_run || given.has("detach");
-    let outcome = create_in(id, &mut home, given, is_detached).and_then(|child| match is_run {
-        true => attend(&child, is_detached, || start(&home)),
-        false => Ok(0),
-    });
+    let child = create_in(id, &mut home, given, is_detached);
+    let go = |child| if is_run { attend(&child, is_detached, || start(&home)) } else { Ok(0) };
+    let outcome = child.and_then(go);
     if outcome.is_err() || !is_detached {
         remove(&home);
     }
@@ -723,7 +718,6 @@ const SYSCTLS: [(&str, c_int); 6] = [
     ("fs/mqueue/", CLONE_NEWIPC),
 ];
 
-/// Host name, domain name, other sysctls.
 fn set_names(p: &Plan) -> Result<()> {
     if let Some(name) = p.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
         require(p.has(CLONE_NEWUTS), "hostname: expected a uts namespace")?;
@@ -743,6 +737,8 @@ fn set_names(p: &Plan) -> Result<()> {
     Ok(())
 }
 
+const PRIVATE: MsFlags = MsFlags::from_bits_retain(MS_PRIVATE | MS_REC);
+const SLAVE: MsFlags = MsFlags::from_bits_retain(MS_SLAVE | MS_REC);
 const PROPAGATION: MsFlags =
     MsFlags::from_bits_retain(MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
 
@@ -776,7 +772,7 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
     require(!is_mapped, "uidMappings: not supported")?;
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
-    let (mut spreads, mut data) = (MsFlags::MS_PRIVATE | MsFlags::MS_REC, vec![]);
+    let (mut spreads, mut data) = (PRIVATE, vec![]);
     for word in list_of(m.options()) {
         let opposite = match word.as_str() {
             "rw" => "ro".into(),
@@ -849,8 +845,7 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
         (found, _) => return found,
     };
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno::ENOENT)?;
-    let above = if above == "" { Path::new("/") } else { above };
-    let parent = inside(root, above, Some(true))?;
+    let parent = inside(root, &Path::new("/").join(above), Some(true))?;
     let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let made = match is_dir {
         true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755)),
@@ -885,12 +880,11 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
     }
     let rootfs = p.home.text("rootfs");
     let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
-    propagate("/", MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
+    propagate("/", SLAVE)?;
     place(&root, rootfs.as_ref())?;
-    let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
-    let is_private = wanted.is_none_or(|flags| flags.contains(MsFlags::MS_PRIVATE));
-    let own = if is_private { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
-    propagate(rootfs, own | MsFlags::MS_REC)?;
+    let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
+    let is_private = wanted.contains(MsFlags::MS_PRIVATE);
+    propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
     let mut new_dev = Some(MsFlags::empty());
     for (m, mut prepared) in mounts {
         if m.destination() == "/dev" {
@@ -1100,8 +1094,7 @@ fn become_user(process: &Process) -> Result<()> {
     }
     let user = process.user();
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
-    let groups = list_of(user.additional_gids()).iter().map(|gid| Gid::from_raw(*gid));
-    let groups = groups.collect::<Vec<_>>();
+    let groups = Vec::from_iter(list_of(user.additional_gids()).iter().copied().map(Gid::from_raw));
     if !groups.is_empty() || !read("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny") {
         step!(unistd::setgroups(&groups), "setpriv --groups {groups:?}")?;
     }
@@ -1252,7 +1245,7 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
     if given.has("all") {
-        for pidfd in home.pids().into_iter().filter_map(pidfd_open) {
+        for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).filter_map(pidfd_open) {
             let _ = send_signal(&pidfd, number);
         }
         return Ok(0);
@@ -1357,7 +1350,6 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     })
 }
 
-/// The container's own process, with another command.
 fn exec_process(spec: &Spec, given: &Given) -> Process {
     let mut process = spec.process().clone().unwrap_or_default();
     let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
