@@ -369,38 +369,38 @@ fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// Where in `resources`; the cgroup's file; and what stands there before the number.
-const KNOBS: [(&str, &str, &str); 17] = [
-    ("/memory/limit", "memory.max", ""),
-    ("/memory/reservation", "memory.low", ""),
-    ("/memory/swap", "memory.swap.max", ""),
-    ("/cpu/quota", "cpu.max", ""),
-    ("/cpu/burst", "cpu.max.burst", ""),
-    ("/cpu/idle", "cpu.idle", ""),
-    ("/cpu/shares", "cpu.weight", ""),
-    ("/cpu/cpus", "cpuset.cpus", ""),
-    ("/cpu/mems", "cpuset.mems", ""),
-    ("/pids/limit", "pids.max", ""),
-    ("/hugepageLimits/limit", "hugetlb.SIZE.max", ""),
-    ("/blockIO/weight", "io.weight", ""),
-    ("/blockIO/weightDevice/weight", "io.weight", "DEVICE "),
-    ("/blockIO/throttleReadBpsDevice/rate", "io.max", "DEVICE rbps="),
-    ("/blockIO/throttleWriteBpsDevice/rate", "io.max", "DEVICE wbps="),
-    ("/blockIO/throttleReadIOPSDevice/rate", "io.max", "DEVICE riops="),
-    ("/blockIO/throttleWriteIOPSDevice/rate", "io.max", "DEVICE wiops="),
+/// Where in `resources`; the cgroup's file, and what stands there before the number.
+const KNOBS: [(&str, &str); 17] = [
+    ("/memory/limit", "memory.max="),
+    ("/memory/reservation", "memory.low="),
+    ("/memory/swap", "memory.swap.max="),
+    ("/cpu/quota", "cpu.max="),
+    ("/cpu/burst", "cpu.max.burst="),
+    ("/cpu/idle", "cpu.idle="),
+    ("/cpu/shares", "cpu.weight="),
+    ("/cpu/cpus", "cpuset.cpus="),
+    ("/cpu/mems", "cpuset.mems="),
+    ("/pids/limit", "pids.max="),
+    ("/hugepageLimits/limit", "hugetlb.SIZE.max="),
+    ("/blockIO/weight", "io.weight="),
+    ("/blockIO/weightDevice/weight", "io.weight=DEVICE "),
+    ("/blockIO/throttleReadBpsDevice/rate", "io.max=DEVICE rbps="),
+    ("/blockIO/throttleWriteBpsDevice/rate", "io.max=DEVICE wbps="),
+    ("/blockIO/throttleReadIOPSDevice/rate", "io.max=DEVICE riops="),
+    ("/blockIO/throttleWriteIOPSDevice/rate", "io.max=DEVICE wiops="),
 ];
 
 /// Files of the cgroup, and what to write there.
 fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     let mut found = vec![];
-    for (field, file, prefix) in KNOBS {
+    for (field, knob) in KNOBS {
         let (place, key) = field.rsplit_once('/').unwrap_or_default();
         let there = resources.pointer(place).into_iter();
         for item in there.flat_map(|it| it.as_array().map_or(slice::from_ref(it), Vec::as_slice)) {
-            let file = file.replace("SIZE", item["pageSize"].as_str().unwrap_or_default());
             let device = format!("{}:{}", item["major"], item["minor"]);
-            let prefix = prefix.replace("DEVICE", &device);
-            found.extend(translated(key, item).map(|value| (file, prefix + &value)));
+            let size = item["pageSize"].as_str().unwrap_or_default();
+            let knob = knob.replace("DEVICE", &device).replace("SIZE", size);
+            found.extend(translated(key, item).and_then(|value| limit("cgroup", &(knob + &value))));
         }
     }
     for (file, value) in resources["unified"].as_object().into_iter().flatten() {
@@ -418,12 +418,11 @@ fn translated(key: &str, item: &Value) -> Option<String> {
     Some(match (key, number(key)) {
         ("cpus" | "mems", _) => item[key].as_str().filter(|list| !list.is_empty())?.into(),
         (_, 0) if item["pageSize"].is_null() => return None,
+        (_, i64::MIN..0) => "max".into(),
         ("quota", quota) => {
-            let quota = if quota > 0 { quota.to_string() } else { "max".into() };
             let period = Some(number("period")).filter(|period| *period > 0).unwrap_or(100_000);
             format!("{quota} {period}")
         }
-        (_, i64::MIN..0) => "max".into(),
         // There it is memory and swap together, here swap alone.
         ("swap", both) => (both - number("limit").max(0)).max(0).to_string(),
         ("shares", shares) => (1 + (shares.max(2) - 2) * 9999 / 262_142).to_string(),
