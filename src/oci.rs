@@ -45,8 +45,12 @@ const VERBS: [(&str, Verb); 14] = [
     ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
     ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
     ("update ID", update),
-    ("features", features),
+    ("features", |_, _| print(FEATURES)),
 ];
+
+const FEATURES: &str = r#"{"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": {
+    "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true}}}
+"#;
 
 /// Options as they were given, and the words between and behind them.
 #[derive(Default)]
@@ -419,10 +423,7 @@ fn translated(key: &str, item: &Value) -> Option<String> {
         ("cpus" | "mems", _) => item[key].as_str().filter(|list| !list.is_empty())?.into(),
         (_, 0) if item["pageSize"].is_null() => return None,
         (_, i64::MIN..0) => "max".into(),
-        ("quota", quota) => {
-            let period = Some(number("period")).filter(|period| *period > 0).unwrap_or(100_000);
-            format!("{quota} {period}")
-        }
+        ("quota", quota) if number("period") > 0 => format!("{quota} {}", number("period")),
         // There it is memory and swap together, here swap alone.
         ("swap", both) => (both - number("limit").max(0)).max(0).to_string(),
         ("shares", shares) => (1 + (shares.max(2) - 2) * 9999 / 262_142).to_string(),
@@ -619,9 +620,8 @@ fn start(home: &Home) -> Result<u8> {
 
 /// Those after the start and the end of a container may fail, with a warning.
 fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
-    let hooks: Option<Vec<Hook>> =
-        serde_json::from_value(home.state["config"]["hooks"][kind].clone()).map_err(error)?;
-    for hook in hooks.into_iter().flatten() {
+    let hooks = Option::<Vec<Hook>>::deserialize(&home.state["config"]["hooks"][kind]);
+    for hook in hooks.map_err(error)?.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
         match run_hook(&hook, &what, &home.report(status)) {
             Err(Error(_, why)) if kind.starts_with("post") => warn(why),
@@ -1324,7 +1324,7 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (pid, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
-    let spec: Spec = serde_json::from_value(home.state["config"].clone()).map_err(error)?;
+    let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
     let process = &match given.get("process") {
         Some(path) => read_json(path)?.1,
         None => exec_process(&spec, given),
@@ -1359,11 +1359,4 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
     process.set_terminal(Some(given.has("tty")));
     process
-}
-
-fn features(_: &str, _: &Given) -> Result<u8> {
-    let enabled = json!({"enabled": true});
-    let linux = json!({"cgroup": {"v2": true}, "seccomp": enabled, "apparmor": enabled});
-    let features = json!({"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": linux});
-    print(&format!("{features:#}\n"))
 }
