@@ -259,12 +259,12 @@ fn start_time(pid: i32) -> Option<String> {
 const REFUSED: &str = "/vm /linux/intelRdt /linux/timeOffsets /linux/seccomp/listenerPath";
 
 /// Not supported, and only missed.
-const IGNORED: &str = "/solaris /windows /zos /process/ioPriority /process/scheduler \
-    /process/execCPUAffinity /linux/mountLabel /linux/personality /linux/memoryPolicy \
-    /linux/netDevices /linux/resources/network /linux/resources/memory/kernel \
+const IGNORED: &str = "/process/ioPriority /process/scheduler /process/execCPUAffinity \
+    /linux/mountLabel /linux/personality /linux/memoryPolicy /linux/netDevices \
+    /linux/resources/network /linux/resources/rdma /linux/resources/memory/kernel \
     /linux/resources/memory/kernelTCP /linux/resources/memory/swappiness \
     /linux/resources/memory/disableOOMKiller /linux/resources/cpu/realtimeRuntime \
-    /linux/resources/cpu/realtimePeriod /linux/resources/rdma";
+    /linux/resources/cpu/realtimePeriod";
 
 /// Absent, or what means the same.
 fn is_nothing(value: &Value) -> bool {
@@ -503,7 +503,7 @@ fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
 }
 
 /// In the foreground the terminal is the child's, from when it is told to go on until it ends.
-fn attend(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<u8>) -> Result<u8> {
+fn attend<T>(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<T>) -> Result<u8> {
     let terminal = if is_detached { None } else { hand_over_terminal(child.pid) };
     let status = go().and_then(|_| if is_detached { Ok(0) } else { wait(child.pid, &terminal) });
     terminal.iter().for_each(take_back_terminal);
@@ -672,9 +672,7 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
     } else {
         wait_for_word(parent)?;
     }
-    if let Some(console) = &p.console {
-        open_terminal(p, console)?;
-    }
+    p.console.iter().try_for_each(|console| open_terminal(p, console))?;
     enter(p, parent)
 }
 
@@ -1342,11 +1340,7 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     let (spec, new, start) = (&spec, 0, None);
     let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
     let child = launch(&plan, cgroup.as_ref())?;
-    attend(&child, is_detached, || {
-        write_pid(given, &child)?;
-        tell(&child.socket);
-        Ok(0)
-    })
+    attend(&child, is_detached, || write_pid(given, &child).map(|()| tell(&child.socket)))
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
