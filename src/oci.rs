@@ -1136,8 +1136,7 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
         // All must hold; but of two for the same argument, as libseccomp has it, any one.
         let indices: BTreeSet<_> = args.iter().map(|arg| arg.index()).collect();
         let is_any = indices.len() < args.len();
-        let sets = args.chunks(if is_any { 1 } else { args.len().max(1) });
-        for set in sets.chain(args.is_empty().then_some(args)) {
+        for set in if is_any { args.chunks(1).collect() } else { vec![args] } {
             for (n, arg) in set.iter().enumerate() {
                 // A failure skips the other arguments and the answer.
                 body.extend(compare(arg, (set.len() - n - 1) * 7 + 1));
