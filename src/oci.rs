@@ -919,6 +919,7 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
     for device in list_of(p.linux.devices()) {
         let (kind, dir) = match device.typ() {
             LinuxDeviceType::B => (S_IFBLK, "block"),
+            LinuxDeviceType::P => (S_IFIFO, "pipe"),
             _ => (S_IFCHR, "char"),
         };
         let (path, major, minor) = (device.path(), device.major(), device.minor());
@@ -927,9 +928,18 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
             stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
         };
         let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
-        let missing = || error(format!("linux.devices: {}: not on the host", path.display()));
-        let node = places.into_iter().find(is_it).ok_or_else(missing)?;
-        nodes.push((path.clone(), node, nodev(p, &dir[..1], major, minor)));
+        if let Some(node) = places.into_iter().find(|path| kind != S_IFIFO && is_it(path)) {
+            nodes.push((path.clone(), node, nodev(p, &dir[..1], major, minor)));
+            continue;
+        }
+        let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
+        let above = attempt(path.display(), inside(root, above, Some(true)))?;
+        let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
+        warn(format!("linux.devices: {}: not on the host, can't be opened", path.display()));
+        match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
+            Err(Errno::EEXIST) => {}
+            made => step!(made, "mknod {}", path.display())?,
+        }
     }
     for (path, node, nodev) in nodes {
         // Read-only: a chmod or chown in the container must not reach the host's own node.

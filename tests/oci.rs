@@ -183,18 +183,17 @@ fn files() {
     fs::write(b.dir.join("note"), "from the host\n").expect("write");
     b.edit("c['mounts'].append(dict(destination='/tmp/n', type='bind', source='note', options=['bind', 'ro']))");
     b.edit("c['linux']['maskedPaths'].append('/proc/uptime')");
+    b.edit("c['linux']['devices'] = [dict(path='/dev/nosuch', type='c', major=240, minor=99)]");
     b.edit("c['root']['readonly'] = False");
     b.command("cat /tmp/n; cat /proc/uptime; (echo > /proc/sysrq-trigger) 2>/dev/null || echo ro");
     // The mount's target is made in the root file system, so that is a copy.
     let copy = fresh_rootfs();
     b.edit(&format!("c['root']['path'] = '{}'", copy.path()));
     assert_eq!(b.run(), "from the host\nro");
-    b.command("chmod 777 /dev/null 2>&1; echo x > /dev/null && echo works");
+    b.command("cat /dev/nosuch 2>&1; chmod 777 /dev/null 2>&1; echo x > /dev/null && echo works");
     let out = b.run();
-    assert!(out.contains("Read-only") && out.ends_with("works"), "{out}");
-    b.edit("c['linux']['devices'] = [dict(path='/dev/nosuch', type='c', major=240, minor=99)]");
-    b.refuses("$OCI run --bundle $B one", &["/dev/nosuch", "not on the host"]);
-    b.edit("del c['linux']['devices']");
+    assert!(out.contains("ermission denied") && out.contains("Read-only"), "{out}");
+    assert!(out.ends_with("works"), "{out}");
     // Neither a symlink nor `..` leads a mount out.
     for trap in ["/etc", "../../../../../../../../../etc"] {
         b.sh(&format!("rm -rf {0}/trap; ln -s {trap} {0}/trap", copy.path())).ok();
