@@ -1431,7 +1431,7 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
         Err(_) => NARRATOR.set(""), // the step that failed has the last word
     }
     if let Some(cgroup) = cgroup {
-        let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // who waits for the name goes on waiting
+        let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // until we have ended
         remove_cgroup(&cgroup.dir);
     }
     outcome

@@ -48,8 +48,19 @@ const VERBS: [(&str, Verb); 14] = [
     ("features", |_, _| print(FEATURES)),
 ];
 
-const FEATURES: &str = r#"{"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": {
-    "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true}}}
+const FEATURES: &str = r#"{
+    "ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0",
+    "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
+        "poststop"],
+    "mountOptions": ["ro", "nosuid", "nodev", "noexec", "sync", "noatime", "nodiratime", "relatime",
+        "strictatime", "bind", "rbind", "private", "slave", "shared", "unbindable", "rprivate",
+        "rslave", "rshared", "runbindable"],
+    "linux": {
+        "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
+        "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
+        "selinux": {"enabled": true}
+    }
+}
 "#;
 
 /// Options as they were given, and the words between and behind them.
