@@ -1614,7 +1614,6 @@ fn stop_command(c: Container) -> Result<u8> {
     }
     let (mut found, mut missing) = (vec![], vec![]);
     let living = living()?;
-    let locks = attempt("open cgroup.procs", open_locks())?;
     for name in &c.command {
         match find_container(&living, name) {
             Ok(dir) => {
@@ -1637,7 +1636,8 @@ fn stop_command(c: Container) -> Result<u8> {
         let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
         let is_there = || inode(fs::metadata(&dir)) == inode(fd.metadata());
         let deadline = Instant::now() + Duration::from_secs(2);
-        while is_there() && is_alive_or_removed(&locks, &dir) && Instant::now() < deadline {
+        let is_alive = || open_locks().is_ok_and(|locks| is_alive_or_removed(&locks, &dir));
+        while is_there() && is_alive() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -559,7 +559,7 @@ fn create_in(id: &str, home: &mut Home, given: &Given, is_detached: bool) -> Res
 /// The caller must be back in its own pid namespace before it starts anything but this child.
 fn launch(p: &Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
     let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
-    // Who is in there already, or enters before this has become the command, must not trace husk, or
+    // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
     if p.new & CLONE_NEWUSER == 0 || p.joins(CLONE_NEWPID) {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
