@@ -1615,10 +1615,10 @@ fn stop_command(c: Container) -> Result<u8> {
     let (mut found, mut missing) = (vec![], vec![]);
     let living = living()?;
     for name in &c.command {
-        match find_container(&living, name) {
-            Ok(dir) => {
+        let open = |dir: PathBuf| Ok((attempt(dir.display(), File::open(&dir))?, dir));
+        match find_container(&living, name).and_then(open) {
+            Ok((fd, dir)) => {
                 // By its descriptor: the name may be another's soon.
-                let Ok(fd) = File::open(&dir) else { continue };
                 let own = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
                 if let Some((_, pidfd, _)) = first_process(&own) {
                     let _ = send_signal(&pidfd, SIGTERM);
