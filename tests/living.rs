@@ -304,8 +304,8 @@ fn exec_joins_everything() {
     let mut sleeper =
         start(&mut host.husk_command(&["exec", &id, "sh", "-c", "echo in; sleep 1000 & wait"]));
     sleeper.says("in");
-    let inside = processes_of(&host.cgroup.join("husk").join(&id));
-    assert_eq!(inside.len(), 4, "the cgroup should hold a shell and a sleep, twice: {inside:?}");
+    let inside = || processes_of(&host.cgroup.join("husk").join(&id));
+    until("a shell and a sleep in the cgroup, twice", || inside().len() == 4);
     sleeper.signal(Signal::SIGTERM);
     assert_eq!(sleeper.wait().code, 143, "signals are passed on");
     stop(&host, &id);

@@ -208,7 +208,7 @@ fn background() {
     ask("wait; echo status=$?", "status=0\r\n");
     ask("$HUSK run $R sh -c 'echo started; sleep 1000' &", "started\r\n");
     ask("printf give:; read x", "give:"); // only now is the shell's line editor out of the way
-    ask("words", ""); // the shell gets what is typed, not the container
+    ask("words", OUTER); // the shell gets what is typed, not the container
     ask("echo x=$x", "x=words\r\n");
     ask("kill -9 $!; wait; $HUSK ps > /dev/null; echo swept", "swept\r\n");
     ask("$HUSK run $R sh -c 'sleep 0.1; echo later; exit 8' &", "later\r\n");
