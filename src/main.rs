@@ -46,7 +46,7 @@ struct Container {
     workdir: PathBuf,
     command: Vec<CString>,
     detach: bool,
-    no_stdin: bool, // nor has it one in the background of a terminal
+    no_stdin: bool, // as in the background of a terminal
     time: u32,      // that stop waits, in seconds
 }
 
@@ -94,8 +94,9 @@ fn say_step(sentence: impl Display) {
     say(format_args!("   {:6} {sentence}", NARRATOR.get()));
 }
 
-/// Every call that changes something is a step, with the shell command that does the same by hand:
-/// --explain prints it, then the call is made (a macro gets it as text); an error begins with it.
+/// Nearly every call that changes something is a step, with the shell command that does the same by
+/// hand: --explain prints it, then the call is made (a function would be given its result, too late
+/// to print); an error begins with it.
 macro_rules! step {
     ($call:expr, $($sentence:tt)+) => {{
         say_step(format_args!($($sentence)+));
@@ -394,8 +395,10 @@ fn run_command(mut c: Container) -> Result<u8> {
         _ => kept,
     };
     c.capabilities |= before & !c.dropped;
-    if c.capabilities & !kept != 0 {
-        shield()?; // these know more ways to husk's file than `open_to_others`
+    // `is_husk_itself` is enough only where no code of ROOTFS, as its loader, can run as husk, and
+    // without the capabilities that have other ways to a program's file (chapter 8).
+    if !cfg!(target_feature = "crt-static") || c.capabilities & !kept != 0 {
+        shield()?;
     }
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let (uid, _) = c.user.unwrap_or_default();
@@ -418,7 +421,7 @@ struct Cgroup {
 
 impl Cgroup {
     /// The lock comes first: so nobody ever sees the directory without one. It is for writing until
-    /// the command runs, see `supervise`.
+    /// the command runs, see `open_to_others` (that of an exec to its end: nobody enters it).
     fn make(dir: PathBuf) -> Result<Cgroup> {
         let name = dir.file_name().unwrap_or_default().display();
         let is_running = || error(format!("{name}: a container of that name is running"));
@@ -447,13 +450,13 @@ fn open_locks() -> io::Result<File> {
 
 /// Locks the byte whose number is a hash of the name (FNV-1a), as long as `locks` is open: for
 /// reading who looks after a container, for writing who makes or removes it. The error is the kind
-/// of lock that is in the way.
+/// of lock that is in the way. husk works in husk/, so `dir` is always `./NAME` there.
 fn set_lock(locks: &File, kind: c_int, dir: &Path) -> Result<(), c_int> {
     let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     let hash = dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
     // SAFETY: all of struct flock are integers.
     let mut byte: flock = unsafe { mem::zeroed() };
-    (byte.l_type, byte.l_start, byte.l_len) = (kind as i16, (hash >> 1) as i64, 1);
+    (byte.l_type, byte.l_start, byte.l_len) = (kind as i16, (hash >> 1) as i64, 1); // it is signed
     fcntl::fcntl(locks, FcntlArg::F_OFD_SETLK(&byte)).map(drop).map_err(|_| {
         let _ = fcntl::fcntl(locks, FcntlArg::F_OFD_GETLK(&mut byte));
         byte.l_type.into()
@@ -554,12 +557,12 @@ fn sweep(mut most: usize) -> Vec<PathBuf> {
     }
     let Ok(locks) = open_locks() else { return vec![] };
     let mut dirs = children(Path::new("."));
-    let first = random() as usize % dirs.len().max(1);
+    let first = random() as usize % dirs.len().max(1); // so that each gets its turn
     dirs.rotate_left(first);
     dirs.retain(|dir| {
         let Ok(meta) = fs::metadata(dir) else { return false };
-        let has_children = meta.nlink() > 2; // as each directory has, 2 are its name and its "."
-        if has_children {
+        if meta.nlink() > 2 {
+            // Each directory has two links, its name and its ".", and one for each in it.
             let is_exec = |child: &Path| child.extension() == Some(EXEC.as_ref());
             for exec in children(dir).iter().filter(|child| is_exec(child)) {
                 is_alive_or_removed(&locks, exec);
@@ -698,7 +701,11 @@ fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgro
         step!(send(), "sendto (the child may go on)")?;
         cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
         let is_new = c.namespaces != 0; // and not one that exec enters
-        let opened = if is_new { open_to_others(c, child, cgroup, &mut report) } else { Ok(()) };
+        if is_new {
+            let _ = socket.read_to_end(&mut report); // ends with execve(2), or with why not
+        }
+        let is_running = is_new && report.is_empty();
+        let opened = if is_running { open_to_others(c, child.pid, cgroup) } else { Ok(()) };
         let status =
             opened.and_then(|()| if c.detach { Ok(0) } else { wait(child.pid, &terminal) });
         terminal.iter().for_each(take_back_terminal);
@@ -1320,22 +1327,10 @@ fn leave_group() -> Result<()> {
     if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
 }
 
-/// Until its exec the child is husk, with the host's files open. So only now exec may enter, which
-/// waits for this lock, and a detached container may go on without a husk.
-fn open_to_others(
-    c: &Container,
-    child: &Child,
-    cgroup: Option<&Cgroup>,
-    report: &mut Vec<u8>,
-) -> Result<()> {
-    // exec closes the child's end; a message says why it did not come to that.
-    let _ = (&child.socket).read_to_end(report);
-    if !report.is_empty() {
-        return Ok(());
-    }
-    // A command such as /proc/self/exe is husk still, which the container could overwrite later
-    // (CVE-2019-5736).
-    if is_husk_itself(child.pid)? {
+/// Until its execve(2) the child is husk, with the host's files open. So only now `husk exec` may
+/// enter, which waits for this lock, and a detached container may go on without a husk.
+fn open_to_others(c: &Container, pid: Pid, cgroup: Option<&Cgroup>) -> Result<()> {
+    if is_husk_itself(pid)? {
         return Err(Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy())));
     }
     let Some(cgroup) = cgroup else { return Ok(()) };
@@ -1343,17 +1338,19 @@ fn open_to_others(
     if c.detach { mark_detached(&cgroup.dir) } else { Ok(()) }
 }
 
+/// A command such as /proc/self/exe leads to the host's husk, which the container could overwrite
+/// later (CVE-2019-5736). So far only husk's own code has run in there.
 fn is_husk_itself(pid: Pid) -> Result<bool> {
     let program_of = |pid| {
         let exe = format!("/proc/{pid}/exe");
         let exe = File::options().read(true).custom_flags(O_PATH).open(exe)?;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", exe.as_raw_fd()))?;
-        // Also its mount, for by a volume husk is a program like any other.
+        // Also its mount: by a volume it is the same file, but that is what the caller wants.
         Ok::<_, io::Error>(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
     };
     let own = attempt("/proc/self/exe", program_of(unistd::getpid()))?;
     match program_of(pid) {
-        // It has ended, or its user may not read it.
+        // It has ended, or is more closed to us, and so to all in there, than husk is.
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             Ok(false)
         }
@@ -1431,7 +1428,7 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
         Err(_) => NARRATOR.set(""), // the step that failed has the last word
     }
     if let Some(cgroup) = cgroup {
-        let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // until we have ended
+        let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // so that nobody enters any more
         remove_cgroup(&cgroup.dir);
     }
     outcome
@@ -1491,8 +1488,8 @@ fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     }
 }
 
-/// Starts husk again from a copy of itself that nobody can write to: a container whose command is
-/// /proc/self/exe could else keep the host's husk open, and overwrite it later (CVE-2019-5736).
+/// Starts husk again from a copy of itself that nobody can write to: where `is_husk_itself` would
+/// look too late, as in exec, or does not see all (CVE-2019-5736).
 fn shield() -> Result<()> {
     let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
     let seals = fcntl::fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or_default();
@@ -1538,7 +1535,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         c.user = c.user.or(id("Uid").zip(id("Gid")));
     }
     add_env(&mut c, read(format!("/proc/{pid}/environ")).map_err(|_| gone())?.as_bytes());
-    // These two may be husk's own too, and setns(2) refuses those.
+    // These two may be husk's own too: setns(2) refuses the first, and to a user the second.
     let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES | CLONE_NEWUSER);
     for (name, flag) in [("user", CloneFlags::CLONE_NEWUSER), ("net", CloneFlags::CLONE_NEWNET)] {
         let [own, its] = ["self", &pid.to_string()]
@@ -1629,15 +1626,15 @@ fn stop_command(c: Container) -> Result<u8> {
         }
     }
     let deadline = Instant::now() + Duration::from_secs(c.time.into());
-    for (dir, own, fd) in found {
+    for (dir, own, _fd) in found {
         wait_until_empty(&own, deadline);
         kill_rest(&own);
-        // A foreground container's own husk removes it.
-        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
-        let is_there = || inode(fs::metadata(&dir)) == inode(fd.metadata());
-        let deadline = Instant::now() + Duration::from_secs(2);
-        let is_alive = || open_locks().is_ok_and(|locks| is_alive_or_removed(&locks, &dir));
-        while is_there() && is_alive() && Instant::now() < deadline {
+        // A foreground container is removed by its own husk, which has the lock: wait for that. A
+        // detached one is removed here.
+        let is_there = || own.join("cgroup.procs").exists();
+        let is_kept = || open_locks().is_ok_and(|locks| is_alive_or_removed(&locks, &dir));
+        let patience = Instant::now() + Duration::from_secs(2);
+        while is_there() && is_kept() && Instant::now() < patience {
             thread::sleep(Duration::from_millis(1));
         }
     }
