@@ -549,6 +549,10 @@ fn mark_detached(dir: &Path) -> Result<()> {
     step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
 }
 
+fn is_marked(meta: &fs::Metadata) -> bool {
+    meta.mode() & DETACHED == DETACHED
+}
+
 /// Clears away what killed husks left behind, and returns the containers that are left. Of the
 /// detached ones it looks at `most`: where there are hundreds, an empty directory can wait.
 fn sweep(mut most: usize) -> Vec<PathBuf> {
@@ -567,7 +571,7 @@ fn sweep(mut most: usize) -> Vec<PathBuf> {
             for exec in children(dir).iter().filter(|child| is_exec(child)) {
                 is_alive_or_removed(&locks, exec);
             }
-        } else if meta.mode() & DETACHED == DETACHED {
+        } else if is_marked(&meta) {
             if most == 0 {
                 return true;
             }
@@ -590,8 +594,7 @@ fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
         return true;
     }
     // Only now: a husk marks its container before it lets go of the lock.
-    let is_marked = fs::metadata(dir).is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
-    let is_alive = is_marked && is_populated(dir);
+    let is_alive = fs::metadata(dir).is_ok_and(|meta| is_marked(&meta)) && is_populated(dir);
     if is_alive {
         let _ = set_lock(locks, F_UNLCK, dir); // nobody has to wait for the end of this sweep
     } else {
@@ -604,10 +607,15 @@ fn is_populated(dir: &Path) -> bool {
     read(dir.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
-fn wait_until_empty(dir: &Path, deadline: Instant) {
-    while is_populated(dir) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
+/// Asks again and again. False: it is still so at the deadline.
+fn wait_while(deadline: Instant, mut is_so: impl FnMut() -> bool) -> bool {
+    while is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(200));
     }
+    true
 }
 
 /// Kills what is left in a cgroup, and removes it as soon as the kernel lets go of it.
@@ -1627,16 +1635,14 @@ fn stop_command(c: Container) -> Result<u8> {
     }
     let deadline = Instant::now() + Duration::from_secs(c.time.into());
     for (dir, own, _fd) in found {
-        wait_until_empty(&own, deadline);
+        wait_while(deadline, || is_populated(&own));
         kill_rest(&own);
         // A foreground container is removed by its own husk, which has the lock: wait for that. A
         // detached one is removed here.
         let is_there = || own.join("cgroup.procs").exists();
         let is_kept = || open_locks().is_ok_and(|locks| is_alive_or_removed(&locks, &dir));
         let patience = Instant::now() + Duration::from_secs(2);
-        while is_there() && is_kept() && Instant::now() < patience {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_while(patience, || is_there() && is_kept());
     }
     if missing.is_empty() { Ok(0) } else { Err(error(missing.join("; "))) }
 }

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Seek;
 use std::net::Shutdown;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
@@ -656,7 +655,7 @@ fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
     command.env_clear().envs(pairs).stdin(input).stdout(Stdio::null());
     let mut child = step!(command.spawn(), "{what}")?;
     let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
-    if !wait_while(limit, || matches!(child.try_wait(), Ok(None))) {
+    if !wait_while(in_seconds(limit), || matches!(child.try_wait(), Ok(None))) {
         let _ = child.kill();
         return Err(error(format!("{what}: timeout")));
     }
@@ -1291,23 +1290,11 @@ fn delete(id: &str, given: &Given) -> Result<u8> {
 fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = send_signal(&pidfd, SIGKILL);
-        wait_while(10, || home.first().is_some());
+        wait_while(in_seconds(10), || home.first().is_some());
     }
     home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
-}
-
-/// False if the condition holds even after that many seconds.
-fn wait_while(seconds: u64, mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while condition() {
-        if start.elapsed().as_secs() >= seconds {
-            return false;
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-    true
 }
 
 fn list(_: &str, given: &Given) -> Result<u8> {
@@ -1320,11 +1307,16 @@ fn list(_: &str, given: &Given) -> Result<u8> {
     print(&format!("{:#}\n", json!(found)))
 }
 
+/// So many seconds from now, at most a century.
+fn in_seconds(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds.min(100 * 366 * 86400))
+}
+
 fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     let status = home.status();
     require(status == wanted, format!("the container is {status}, not {wanted}"))?;
     echo(word, home.cgroup()?.join("cgroup.freeze"))?;
-    wait_while(10, || home.status() == wanted);
+    wait_while(in_seconds(10), || home.status() == wanted);
     Ok(0)
 }
 
