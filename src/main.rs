@@ -1476,7 +1476,7 @@ fn send_signal(pidfd: &OwnedFd, number: c_int) -> Result<c_long, Errno> {
     Errno::result(unsafe { syscall(SYS_pidfd_send_signal, fd, number, none, 0) })
 }
 
-/// The words of a line of /proc/PID/status, proc_pid_status(5).
+/// The words of a line of /proc/PID/status, proc_pid_status(5), or of /proc/PID/fdinfo/FD.
 fn field<'a>(status: &'a str, key: &str) -> Vec<&'a str> {
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.unwrap_or_default().split_whitespace().collect()
