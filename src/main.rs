@@ -3,7 +3,7 @@
 //! of contents; README.md has a chapter for each numbered section.
 
 use libc::*;
-use nix::fcntl::{self, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
+use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -15,17 +15,15 @@ use nix::unistd::{self, Gid, Pid, Uid, UnlinkatFlags, ttyname};
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::os::unix::{net::UnixStream, prelude::*};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::{fd::OwnedFd, unix::net::UnixStream, unix::prelude::*};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, exit};
 use std::time::{Duration, Instant};
-use std::{cell::Cell, convert::Infallible, env, fmt::Display, fs, fs::File, hash::BuildHasher};
-use std::{
-    hash::RandomState, mem, net::Ipv4Addr, num::NonZero, os::fd::OwnedFd, ptr, sync::LazyLock,
-    thread,
-};
+use std::{cell::Cell, convert::Infallible, env, fmt::Display, fs, fs::File, mem, ptr, thread};
+use std::{net::Ipv4Addr, num::NonZero, sync::LazyLock};
 
 /// What to run, and in what: the whole command line.
 #[derive(Default)]
@@ -51,22 +49,25 @@ struct Container {
 }
 
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
-/// else runs in husk itself: section 3 at the same time as sections 4 and 5.
+/// else runs in husk itself, the parent: sections 3 and 6 at the same time as sections 4 and 5.
 fn run(c: &Container) -> Result<u8> {
     let cgroup = create_cgroup(c)?; // 1
     let caller = (unistd::geteuid(), unistd::getegid());
-    let child = spawn(c.namespaces, cgroup.as_ref(), |socket| {
+    let husk = unistd::getpid();
+    // Root's network namespace is made by the parent, which has time for that.
+    let namespaces = c.namespaces & !if *ROOTLESS { 0 } else { CLONE_NEWNET };
+    let child = spawn(namespaces, cgroup.as_ref(), |socket| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
-        let files = build_root(c)?; // 5
+        let hosts = build_root(c, || join_network(c, socket, husk))?; // 5, 6
         let address = wait_for_parent(socket)?;
-        network_inside(c, address, files)?; // 6
+        name_address(c, address, hosts)?; // 6
         lock_down(c, socket)?; // 7
         execute(c) // 8
     });
     let outcome = child.and_then(|child| {
-        let address = network_outside(c, &child); // 3
-        supervise(c, &child, address, cgroup.as_ref())
+        let address = network_outside(c, &child); // 3, 6
+        supervise(c, &child, address, cgroup.as_ref()) // 8
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -117,12 +118,8 @@ fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> R
 /// What a user can do about an error, where its name does not say that.
 fn hint(errno: Errno) -> Option<&'static str> {
     // What keeps ordinary users from having user namespaces.
-    let mut settings = [
-        "user.max_user_namespaces=0",
-        "kernel.unprivileged_userns_clone=0",
-        "kernel.apparmor_restrict_unprivileged_userns=1",
-    ]
-    .into_iter();
+    let settings = "user.max_user_namespaces=0 kernel.unprivileged_userns_clone=0 \
+        kernel.apparmor_restrict_unprivileged_userns=1";
     let is_set = |setting: &&str| {
         let (name, value) = setting.split_once('=').unwrap_or_default();
         let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
@@ -130,7 +127,9 @@ fn hint(errno: Errno) -> Option<&'static str> {
     };
     match errno {
         Errno::EPERM if !*ROOTLESS => Some("try sudo, or run it rootless as an ordinary user"),
-        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if *ROOTLESS => settings.find(is_set),
+        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if *ROOTLESS => {
+            settings.split(' ').find(is_set)
+        }
         Errno::ENOSYS => Some("this kernel is too old: husk needs Linux 5.14"),
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
@@ -412,40 +411,18 @@ fn run_command(mut c: Container) -> Result<u8> {
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
 
-/// The cgroup of a container, or below it that of an exec, and the lock on its name.
+/// The cgroup of a container, and the lock on its name.
 struct Cgroup {
     dir: PathBuf,
     fd: File,
     lock: File,
 }
 
-impl Cgroup {
-    /// The lock comes first: so nobody ever sees the directory without one. It is for writing until
-    /// the command runs, see `open_to_others` (that of an exec to its end: nobody enters it).
-    fn make(dir: PathBuf) -> Result<Cgroup> {
-        let name = dir.file_name().unwrap_or_default().display();
-        let is_running = || error(format!("{name}: a container of that name is running"));
-        let lock = attempt("open cgroup.procs", open_locks())?;
-        say_step(format_args!("fcntl F_OFD_SETLK ({name})"));
-        while let Err(other) = set_lock(&lock, F_WRLCK, &dir) {
-            if other == F_RDLCK {
-                return Err(is_running());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        if dir.exists() && is_alive_or_removed(&lock, &dir) {
-            return Err(is_running());
-        }
-        step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
-        let fd = File::open(&dir).inspect_err(|_| drop(fs::remove_dir(&dir)));
-        Ok(Cgroup { fd: attempt(dir.display(), fd)?, dir, lock })
-    }
-}
-
 /// The file whose bytes are locked, fcntl(2): not the container's directory, which the container
 /// could lock itself.
-fn open_locks() -> io::Result<File> {
-    File::options().read(true).write(true).open("cgroup.procs")
+fn open_locks() -> Result<File> {
+    let file = File::options().read(true).write(true).open("cgroup.procs");
+    attempt("open cgroup.procs", file)
 }
 
 /// Locks the byte whose number is a hash of the name (FNV-1a), as long as `locks` is open: for
@@ -496,7 +473,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         enable_controllers(&husk, &c.limits);
     }
     step!(unistd::chdir(&husk), "cd {}", husk.display())?;
-    let cgroup = Cgroup::make(Path::new(".").join(&c.name))?;
+    let cgroup = make_cgroup(Path::new(".").join(&c.name))?;
     for (file, value) in &c.limits {
         let (path, controller) = (cgroup.dir.join(file), file.split('.').next().unwrap_or(file));
         let missing = || error(format!("{file}: no {controller} controller in {}", husk.display()));
@@ -507,6 +484,28 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         let _ = echo("0", cgroup.dir.join("memory.swap.max")); // else the excess is swapped out
     }
     Ok(Some(cgroup))
+}
+
+/// The lock comes before the directory: so nobody ever sees one without the other. It is for
+/// writing until the command runs, see `open_to_others` (that of an exec to its end: nobody enters
+/// it).
+fn make_cgroup(dir: PathBuf) -> Result<Cgroup> {
+    let name = dir.file_name().unwrap_or_default().display();
+    let is_running = || error(format!("{name}: a container of that name is running"));
+    let lock = open_locks()?;
+    say_step(format_args!("fcntl F_OFD_SETLK ({name})"));
+    while let Err(other) = set_lock(&lock, F_WRLCK, &dir) {
+        if other == F_RDLCK {
+            return Err(is_running());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    if dir.exists() && is_alive_or_removed(&lock, &dir) {
+        return Err(is_running());
+    }
+    step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
+    let fd = File::open(&dir).inspect_err(|_| drop(fs::remove_dir(&dir)));
+    Ok(Cgroup { fd: attempt(dir.display(), fd)?, dir, lock })
 }
 
 fn memory_limit(c: &Container) -> Option<&str> {
@@ -530,12 +529,11 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
     }
 }
 
-/// The cgroups right below one. No container's name begins with a dot.
+/// The cgroups right below one.
 fn children(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let named = dirs.filter(|dir| !dir.file_name().as_bytes().starts_with(b"."));
-    named.map(|dir| dir.path()).collect()
+    dirs.map(|dir| dir.path()).collect()
 }
 
 /// How the name of an exec's cgroup ends. It begins with a random number.
@@ -544,41 +542,19 @@ const EXEC: &str = "husk-exec";
 /// The mark of what goes on when its husk has ended: the sticky bit of its directory.
 const DETACHED: u32 = 0o1755;
 
-fn mark_detached(dir: &Path) -> Result<()> {
-    let mode = fs::Permissions::from_mode(DETACHED);
-    step!(fs::set_permissions(dir, mode), "chmod 1755 {}", dir.display())
-}
-
-fn is_marked(meta: &fs::Metadata) -> bool {
-    meta.mode() & DETACHED == DETACHED
-}
-
-/// Clears away what killed husks left behind, and returns the containers that are left. Of the
-/// detached ones it looks at `most`: where there are hundreds, an empty directory can wait.
-fn sweep(mut most: usize) -> Vec<PathBuf> {
+/// Clears away what killed husks left behind, and returns the containers that are left. It looks at
+/// `most` of them: where there are hundreds, an empty directory can wait.
+fn sweep(most: usize) -> Vec<PathBuf> {
     if Path::new(".self").exists() {
         let _ = step!(fs::remove_dir(".self"), "rmdir .self");
     }
     let Ok(locks) = open_locks() else { return vec![] };
     let mut dirs = children(Path::new("."));
+    dirs.retain(|dir| !dir.as_os_str().as_bytes().starts_with(b"./.")); // no container's name
     let first = random() as usize % dirs.len().max(1); // so that each gets its turn
     dirs.rotate_left(first);
-    dirs.retain(|dir| {
-        let Ok(meta) = fs::metadata(dir) else { return false };
-        if meta.nlink() > 2 {
-            // Each directory has two links, its name and its ".", and one for each in it.
-            let is_exec = |child: &Path| child.extension() == Some(EXEC.as_ref());
-            for exec in children(dir).iter().filter(|child| is_exec(child)) {
-                is_alive_or_removed(&locks, exec);
-            }
-        } else if is_marked(&meta) {
-            if most == 0 {
-                return true;
-            }
-            most -= 1;
-        }
-        is_alive_or_removed(&locks, dir)
-    });
+    dirs.truncate(most);
+    dirs.retain(|dir| is_alive_or_removed(&locks, dir));
     dirs
 }
 
@@ -590,11 +566,16 @@ fn living() -> Result<Vec<PathBuf>> {
 
 /// What is locked lives, what is marked lives until it is empty. All else is removed.
 fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
+    // In it, and locked just the same, are those of each `husk exec`.
+    for exec in children(dir).iter().filter(|it| it.extension() == Some(EXEC.as_ref())) {
+        is_alive_or_removed(locks, exec);
+    }
     if set_lock(locks, F_WRLCK, dir).is_err() {
         return true;
     }
     // Only now: a husk marks its container before it lets go of the lock.
-    let is_alive = fs::metadata(dir).is_ok_and(|meta| is_marked(&meta)) && is_populated(dir);
+    let is_marked = fs::metadata(dir).is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
+    let is_alive = is_marked && is_populated(dir);
     if is_alive {
         let _ = set_lock(locks, F_UNLCK, dir); // nobody has to wait for the end of this sweep
     } else {
@@ -618,28 +599,23 @@ fn wait_while(deadline: Instant, mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Kills what is left in a cgroup, and removes it as soon as the kernel lets go of it.
+/// Removes a cgroup, and kills what is left in it, if anything is.
 fn remove_cgroup(dir: &Path) {
-    kill_rest(dir);
-    children(dir).iter().for_each(|child| remove_cgroup(child));
-    let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
+    if step!(fs::remove_dir(dir), "rmdir {}", dir.display()).is_err() {
+        kill_rest(dir);
+        children(dir).iter().for_each(|child| remove_cgroup(child));
+        let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
+    }
 }
 
 fn kill_rest(dir: &Path) {
-    if is_populated(dir) {
-        let _ = echo("1", dir.join("cgroup.kill"));
-    }
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while is_populated(dir) && Instant::now() < deadline {
+    let _ = echo("1", dir.join("cgroup.kill"));
+    wait_while(Instant::now() + Duration::from_secs(2), || {
         // That was a signal to main threads: a process whose main thread has ended before the
-        // others gets none.
-        for pid in pids(dir).into_iter().take(100) {
-            if let Some(pidfd) = pidfd_open(pid).filter(|_| pids(dir).contains(&pid)) {
-                let _ = send_signal(&pidfd, SIGKILL);
-            }
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+        // others gets none. All others die with PID 1.
+        first_process(dir).map(|(_, pidfd, _)| send_signal(&pidfd, SIGKILL));
+        is_populated(dir)
+    });
 }
 
 // ---- 2. clone: new namespaces -------------------------------------------------------------------
@@ -701,12 +677,16 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
 }
 
 /// The parent's half: it gives the child the word to go on, if all is well, and waits for its end.
-fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgroup>) -> Result<u8> {
+fn supervise(
+    c: &Container,
+    child: &Child,
+    ip: Result<Ipv4Addr>,
+    cgroup: Option<&Cgroup>,
+) -> Result<u8> {
     let (mut socket, mut report) = (&child.socket, vec![]);
     let outcome = ip.and_then(|ip| {
         let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
-        let send = || socket::send(socket.as_raw_fd(), &ip.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
-        step!(send(), "sendto (the child may go on)")?;
+        tell(socket, &ip.octets(), "the child may go on")?;
         cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
         let is_new = c.namespaces != 0; // and not one that exec enters
         if is_new {
@@ -729,16 +709,22 @@ fn supervise(c: &Container, child: &Child, ip: Result<u32>, cgroup: Option<&Cgro
     }
 }
 
-/// The parent's word to go on: the container's address, or 0 if it gets none, see section 3.
-fn wait_for_parent(mut parent: &UnixStream) -> Result<u32> {
+fn tell(child: &UnixStream, word: &[u8], meaning: &str) -> Result<()> {
+    let send = || socket::send(child.as_raw_fd(), word, MsgFlags::MSG_NOSIGNAL);
+    step!(send(), "sendto ({meaning})").map(drop)
+}
+
+/// The parent's word to go on: the container's address, or 0 if it gets none.
+fn wait_for_parent(mut parent: &UnixStream) -> Result<Ipv4Addr> {
     let mut address = [0; 4];
     attempt("the parent is gone", parent.read_exact(&mut address))?;
-    Ok(u32::from_ne_bytes(address))
+    Ok(address.into())
 }
 
 // ---- 3. network, the host's side ----------------------------------------------------------------
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1); // of 10.77.0.0/16, see RULES and `row`
+const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
 /// sends bridged frames through it. From outside only answers come in.
@@ -748,12 +734,17 @@ const RULES: [&str; 3] = [
     "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 ];
 
-/// Asks the kernel to make or change something, netlink(7): a header (nlmsghdr), then a fixed part,
-/// then attributes, rtnetlink(7). False if it is there already. (NLM_F_CREATE and NLM_F_EXCL mean
-/// nothing to RTM_SETLINK.)
-fn netlink(kind: u16, body: &[u8]) -> Result<bool, Errno> {
+/// A socket whose other end is the kernel, netlink(7): for the network namespace that we are in.
+fn netlink_socket() -> Result<OwnedFd> {
     let (raw, route) = (SockType::Raw, SockProtocol::NetlinkRoute);
-    let socket = socket::socket(AddressFamily::Netlink, raw, SockFlag::SOCK_CLOEXEC, route)?;
+    let socket = socket::socket(AddressFamily::Netlink, raw, SockFlag::SOCK_CLOEXEC, route);
+    attempt("netlink socket", socket)
+}
+
+/// Asks the kernel to make or change something: a header (nlmsghdr), then a fixed part, then
+/// attributes, rtnetlink(7). False if it is there already. (NLM_F_CREATE and NLM_F_EXCL mean
+/// nothing to RTM_SETLINK.)
+fn netlink(socket: &OwnedFd, kind: u16, body: &[u8]) -> Result<bool, Errno> {
     let length = (16 + body.len() as u32).to_ne_bytes();
     let flags = ((NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) as u16).to_ne_bytes();
     let message = [&length[..], &kind.to_ne_bytes(), &flags, &[0; 8], body].concat();
@@ -788,27 +779,37 @@ fn mac(ip: Ipv4Addr) -> Vec<u8> {
     attribute(IFLA_ADDRESS, &[&[0x02, 0x42], &ip.octets()[..]].concat())
 }
 
-fn set_address_and_up(name: &str, ip: Ipv4Addr) -> Result<bool> {
+fn set_address(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool> {
     let index = attempt(name, if_nametoindex(name))?;
     // struct ifaddrmsg: family, prefix, flags, scope, index.
     let fixed = [[AF_INET as u8, 16, 0, 0], index.to_ne_bytes()].concat();
     let message = [fixed, attribute(IFA_LOCAL, &ip.octets())].concat();
-    step!(netlink(RTM_NEWADDR, &message), "ip addr add {ip}/16 dev {name}")?;
-    step!(netlink(RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
+    step!(netlink(socket, RTM_NEWADDR, &message), "ip addr add {ip}/16 dev {name}")
 }
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
 /// The name leases the address: the kernel refuses a second interface of that name.
-fn network_outside(c: &Container, child: &Child) -> Result<u32> {
+fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
+    if *ROOTLESS || c.namespaces & CLONE_NEWNET == 0 {
+        return Ok(NOWHERE);
+    }
+    if c.bridge {
+        say("3. network, the host's side");
+        // A bridge that is up has a route, and so a line here.
+        if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
+            make_bridge()?;
+        }
+    }
+    let bridge = if c.bridge { attempt("husk0", if_nametoindex("husk0"))? } else { 0 };
+    let host = netlink_socket()?;
+    step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
+    tell(&child.socket, &[0], "join it")?;
     if !c.bridge {
-        return Ok(0);
+        return network_inside(NOWHERE);
     }
-    say("3. network, the host's side");
-    // A bridge that is up has a route, and so a line here.
-    if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
-        make_bridge()?;
-    }
-    let bridge = attempt("husk0", if_nametoindex("husk0"))?;
+    // As docker does: else each container's search for neighbours and routers would be every
+    // other's, too, and each could pose as a router. A kernel without IPv6 has no such file.
+    let _ = echo("1", "/proc/sys/net/ipv6/conf/default/disable_ipv6");
     // Else each end has as many queues as there are CPUs, and these take long to make.
     let one = |kind| attribute(kind, &1u32.to_ne_bytes());
     let queues = [one(IFLA_NUM_TX_QUEUES), one(IFLA_NUM_RX_QUEUES)].concat();
@@ -816,19 +817,20 @@ fn network_outside(c: &Container, child: &Child) -> Result<u32> {
         // 0 is the network, 1 the gateway, the last broadcast.
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
-        let namespace = attribute(IFLA_NET_NS_PID, &child.pid.as_raw().to_ne_bytes());
-        let peer = link("eth0", 0, &[mac(ip), namespace, queues.clone()]);
+        let own = attribute(IFLA_NET_NS_PID, &unistd::getpid().as_raw().to_ne_bytes());
+        let peer = link("eth0", 0, &[mac(ip), own, queues.clone()]);
         let peer = attribute(1, &peer); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
         let made = step!(
-            netlink(RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind, queues.clone()])),
+            netlink(&host, RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind, queues.clone()])),
             "ip link add {name} up master husk0 type veth peer eth0 netns {}",
-            child.pid
+            unistd::getpid()
         );
         if made? {
-            return Ok(ip.to_bits());
+            drop(host);
+            return network_inside(ip);
         }
     }
 }
@@ -849,7 +851,7 @@ fn make_bridge() -> Result<bool> {
         let check = rule.replace(" -A ", " -C ").replace(" -I ", " -C ");
         say_step(format_args!("iptables -w {check}"));
         match iptables(&check) {
-            Err(missing) if missing.kind() == ErrorKind::NotFound => {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
                 let _ = io::stderr().write_all(text);
                 break;
@@ -860,11 +862,16 @@ fn make_bridge() -> Result<bool> {
     }
     // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
     let kind = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
-    let bridge = link("husk0", 0, &[mac(GATEWAY), kind]);
-    step!(netlink(RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
+    let (socket, bridge) = (netlink_socket()?, link("husk0", 0, &[mac(GATEWAY), kind]));
+    step!(netlink(&socket, RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
     // A container must not become the host's router (CVE-2020-13401). Fails only without IPv6.
     let _ = echo("0", "/proc/sys/net/ipv6/conf/husk0/accept_ra");
-    set_address_and_up("husk0", GATEWAY)
+    set_address(&socket, "husk0", GATEWAY)?;
+    set_up(&socket, "husk0")
+}
+
+fn set_up(socket: &OwnedFd, name: &str) -> Result<bool> {
+    step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
 }
 
 // ---- 4. hostname --------------------------------------------------------------------------------
@@ -876,218 +883,270 @@ fn set_hostname(c: &Container) -> Result<()> {
 
 // ---- 5. root file system ------------------------------------------------------------------------
 
-/// docker's mounts, in the words of fstab(5).
-const MOUNTS: [[&str; 4]; 7] = [
-    ["proc", "proc", "proc", "nosuid,nodev,noexec"],
-    ["tmpfs", "dev", "tmpfs", "nosuid,nodev,noexec,mode=755,size=64m"],
-    ["devpts", "dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=666,mode=620,gid=5"],
-    ["shm", "dev/shm", "tmpfs", "nosuid,nodev,noexec,mode=1777,size=64m"],
-    ["mqueue", "dev/mqueue", "mqueue", "nosuid,nodev,noexec"],
-    ["sysfs", "sys", "sysfs", "nosuid,nodev,noexec,ro"],
-    ["cgroup", "sys/fs/cgroup", "cgroup2", "nosuid,nodev,noexec,ro"],
+/// docker's mounts, in the words of fstab(5). What has no slash lies in the one above that has.
+const DEV: [[&str; 3]; 4] = [
+    ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m"],
+    ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
+    ["tmpfs", "shm", "nosuid,nodev,noexec,mode=1777,size=64m"],
+    ["mqueue", "mqueue", "nosuid,nodev,noexec"],
 ];
+const SYS: [[&str; 3]; 2] = [
+    ["sysfs", "/sys", "nosuid,nodev,noexec,ro"],
+    ["cgroup2", "fs/cgroup", "nosuid,nodev,noexec,ro"],
+];
+const PROC: [[&str; 3]; 1] = [["proc", "/proc", "nosuid,nodev,noexec"]];
 
 /// The host's own nodes, bound read-only: a chmod of /dev/null in here must not reach the host's.
 const DEVICES: &str = "null zero full random urandom tty";
+const DEVICE: MsFlags = MsFlags::MS_RDONLY.union(MsFlags::MS_NOSUID).union(MsFlags::MS_NOEXEC);
 const LINKS: &str = "fd=/proc/self/fd stdin=/proc/self/fd/0 stdout=/proc/self/fd/1 \
     stderr=/proc/self/fd/2 ptmx=pts/ptmx";
 
 /// docker's masked paths, which tell of the host or change it, are covered by something empty; its
 /// read-only ones, settings of the whole machine and its emergency keys, by themselves.
 const MASKED: [&str; 7] = [
-    "proc/acpi proc/scsi", // switch hardware off (CVE-2018-10892), remove disks
-    "proc/asound proc/interrupts", // what the host plays, when somebody types on it
-    "proc/dynamic_debug",  // turns the kernel's messages on
-    "proc/kcore proc/keys", // all memory, everybody's keys
-    "proc/latency_stats proc/sched_debug proc/timer_list proc/timer_stats", // all processes
-    "sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
-    "sys/firmware",        // the firmware's variables
+    "/proc/acpi /proc/scsi", // switch hardware off (CVE-2018-10892), remove disks
+    "/proc/asound /proc/interrupts", // what the host plays, when somebody types on it
+    "/proc/dynamic_debug",   // turns the kernel's messages on
+    "/proc/kcore /proc/keys", // all memory, everybody's keys
+    "/proc/latency_stats /proc/sched_debug /proc/timer_list /proc/timer_stats", // all processes
+    "/sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
+    "/sys/firmware",         // the firmware's variables
 ];
-const READ_ONLY: &str = "proc/bus proc/fs proc/irq proc/sys proc/sysrq-trigger";
+const READ_ONLY: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger";
 
-/// The new root and all that belongs in it are made on a tmpfs that only husk sees. Then pivot_root
-/// and umount put the host out of reach, and only then does anything follow the paths of ROOTFS:
-/// wherever its symlinks point, they can't lead out any more. Returns what section 6 writes to, as
-/// later it is out of reach: /etc/hosts, and a /proc without anything read-only in it.
-fn build_root(c: &Container) -> Result<NetworkFiles> {
+/// A mount that is attached nowhere yet, and where it shall be.
+type Tree = (OwnedFd, PathBuf);
+
+/// All that belongs in the new root is made while the host can be seen, but attached nowhere. Then
+/// pivot_root and umount put the host out of reach, and only then does anything follow the paths of
+/// ROOTFS: wherever its symlinks point, they can't lead out any more. Returns /etc/hosts, which
+/// still lacks the container's address.
+fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Result<File> {
     say("5. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
+    let (mut trees, mut volumes) = (make_dev(c)?, vec![]);
+    for (source, target, flags) in &c.volumes {
+        volumes.push((clone_tree(source, *flags)?, target.clone()));
+    }
     mount_root(c)?;
-    mount_kernel_files(c)?;
     let name = format!("{}\n", c.hostname);
     let servers = name_servers(c.namespaces & CLONE_NEWNET == 0);
     let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
     for (file, text) in [("hostname", &*name), ("resolv.conf", &servers), ("hosts", hosts)] {
-        step!(fs::write(format!("etc/{file}"), text), "write etc/{file}")?;
+        let path = Path::new("/dev").join(file);
+        step!(fs::write(&path, text), "write {}", path.display())?;
+        trees.push((clone_tree(&path, MsFlags::MS_NODEV)?, Path::new("/etc").join(file)));
     }
-    let hosts = attempt("etc/hosts", File::options().append(true).open("etc/hosts"))?;
-    let own = ["/sys", "/etc/hostname", "/etc/resolv.conf", "/etc/hosts"];
-    // Without its slash, such a name is husk's own file, in the tmpfs.
-    let own = own.map(|path| (path[1..].into(), path.into(), MsFlags::MS_REC));
-    let dev = clone_tree("dev".as_ref(), MsFlags::MS_REC)?;
-    replace_stdio(&dev, c.no_stdin)?;
-    let mut trees = vec![(dev, Path::new("/dev"))];
-    for (source, target, flags) in own.iter().chain(&c.volumes) {
-        trees.push((clone_tree(source, *flags)?, target));
-    }
-    let proc = clone_tree("proc".as_ref(), MsFlags::MS_REC)?;
-    let bare_proc = clone_tree("proc".as_ref(), MsFlags::empty())?;
-    step!(unistd::chdir("root"), "cd root")?;
-    // Both roots in one place: so the old one needs no directory in the new one.
+    let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
+    join_network()?; // before /sys is made, which shows the network namespace of its maker
+    trees.extend(make_mounts(c, &SYS)?);
+    trees.extend(volumes);
+    trees.extend(make_mounts(c, &PROC)?);
+    step!(unistd::chdir("/dev/root"), "cd /dev/root")?;
+    // Both roots in one place, so the old one needs no directory in the new one: it lies on top,
+    // and is taken away with all that is mounted in it.
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
-    // Three mounts now lie over each other: the container's root, on that the host's, on that the
-    // tmpfs which covered it. Each of these takes the uppermost away.
-    for _ in 0..2 {
-        step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
-    }
-    for (tree, target) in trees {
-        place(&tree, target)?;
-    }
-    if !c.workdir.exists() {
-        step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
-    }
-    // The last one: its links in /proc/self/fd would lead to what husk has open.
-    place(&proc, Path::new("/proc"))?;
+    step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
+    attach(c, &trees)?;
+    replace_stdio(&trees[0].0, c.no_stdin)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
     }
-    Ok((hosts, bare_proc))
+    Ok(hosts)
+}
+
+/// /proc comes last: its links in /proc/self/fd lead to what husk has open.
+fn attach(c: &Container, trees: &[Tree]) -> Result<()> {
+    for (tree, target) in trees {
+        if target == Path::new("/proc") && !c.workdir.exists() {
+            step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
+        }
+        place(tree, target)?;
+        if target.is_absolute() && is_dir(tree) {
+            step!(unistd::fchdir(tree), "cd {}", target.display())?; // so the next may lie in it
+        }
+    }
+    for path in READ_ONLY.split(' ').filter_map(|path| path.strip_prefix("/proc/")) {
+        if Path::new(path).exists() {
+            place(&clone_tree(path, DEVICE | MsFlags::MS_NODEV)?, path)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_dev(c: &Container) -> Result<Vec<Tree>> {
+    let mut trees = make_mounts(c, &DEV)?;
+    for (name, to) in LINKS.split(' ').filter_map(|link| link.split_once('=')) {
+        let link = || unistd::symlinkat(to, &trees[0].0, name);
+        step!(link(), "ln -s {to} /dev/{name}")?;
+    }
+    for name in DEVICES.split(' ') {
+        trees.push((clone_tree(Path::new("/dev").join(name), DEVICE)?, name.into()));
+    }
+    if let Some(terminal) = terminal().filter(|_| !c.detach) {
+        trees.push((clone_tree(&terminal, DEVICE)?, "console".into())); // for ttyname(3)
+    }
+    Ok(trees)
+}
+
+/// New file systems, and what covers some of their files.
+fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
+    let mut trees = vec![];
+    for [fstype, target, options] in table {
+        // A sysfs shows a network, and only who owns that may mount one.
+        let tree = if *fstype == "sysfs" && *ROOTLESS && c.namespaces & CLONE_NEWNET == 0 {
+            clone_tree("/sys", DEVICE | MsFlags::MS_NODEV | MsFlags::MS_REC)?
+        } else {
+            // Group 5, tty, is not among a user's ids.
+            new_tree(fstype, options.trim_end_matches(if *ROOTLESS { ",gid=5" } else { "" }))?
+        };
+        let own = by_number(&tree);
+        trees.push((tree, target.into()));
+        for path in MASKED.iter().flat_map(|line| line.split(' ')).map(Path::new) {
+            let Ok(name) = path.strip_prefix(target) else { continue };
+            let Ok(masked) = fs::metadata(own.join(name)) else { continue };
+            let empty = if masked.is_dir() { "/dev/empty" } else { "/dev/nothing" };
+            trees.push((clone_tree(empty, DEVICE | MsFlags::MS_NODEV)?, name.into()));
+        }
+    }
+    Ok(trees)
 }
 
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
 /// again by the read-only mounts, so that fchmod(2) does not reach the host's.
 fn replace_stdio(dev: &OwnedFd, no_stdin: bool) -> Result<()> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    for name in DEVICES.split(' ').chain(["console"]) {
-        // What a user may not open is not his to change either.
-        let Ok(node) = fcntl::openat(dev, name, flags, stat::Mode::empty()) else { continue };
-        let number = stat::fstat(&node).map_or(0, |meta| meta.st_rdev);
-        for fd in 0..3 {
-            let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_or(0, |meta| meta.rdev());
-            if (own != 0 && own == number) || (no_stdin && fd == 0 && name == "null") {
-                // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
-                attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
+    for fd in 0..3 {
+        // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
+        let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, |own| own.st_rdev);
+        let is_it = |name: &&str| match no_stdin && fd == 0 {
+            true => *name == "null",
+            false => {
+                own != 0
+                    && stat::fstatat(dev, *name, AtFlags::empty())
+                        .is_ok_and(|node| node.st_rdev == own)
             }
+        };
+        let name = DEVICES.split(' ').chain(["console"]).find(is_it);
+        let node = name.map(|name| fcntl::openat(dev, name, flags, stat::Mode::empty()));
+        // What a user may not open is not his to change either.
+        if let Some(Ok(node)) = node {
+            // SAFETY: as above.
+            attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
         }
     }
     Ok(())
 }
 
-/// Everything is made in a tmpfs, mounted over the host's "/" because no host lacks that directory.
-/// Such a mount does not change what "/" is to a process whose root lies below it, but ".." looks
-/// at the uppermost mount: so "/.." is the tmpfs, and "/" still the host. The root is an overlay of
-/// what the container changes (upper) over ROOTFS, which is ".": so its name may hold commas and
-/// colons. The tmpfs ends with the container's last process, whatever ended that.
+/// The root is an overlay of what the container changes (upper) over ROOTFS, which is ".": so its
+/// name may hold commas and colons. The upper one is on a tmpfs, mounted over our copy of the
+/// host's /dev, which is not needed any more. It ends with the container's last process, whatever
+/// ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let size = memory_limit(c).unwrap_or("50%");
-    mount_line("tmpfs", "/", "tmpfs", &format!("nodev,mode=755,size={size}"))?;
-    for dir in ["upper", "work", "root", "empty", "etc"] {
-        step!(fs::create_dir(format!("/../{dir}")), "mkdir /../{dir}")?;
+    let mount = |fstype: &str, target: &str, options: &str| {
+        let call = || mount(Some(fstype), target, Some(fstype), MsFlags::MS_NODEV, Some(options));
+        step!(call(), "mount -t {fstype} -o nodev,{options} {fstype} {target}")
+    };
+    mount("tmpfs", "/dev", &format!("mode=755,size={}", memory_limit(c).unwrap_or("50%")))?;
+    for dir in ["/dev/upper", "/dev/work", "/dev/root", "/dev/empty"] {
+        step!(fs::create_dir(dir), "mkdir {dir}")?;
+    }
+    step!(File::create("/dev/nothing"), "touch /dev/nothing")?;
+    if c.writable {
+        return place(&clone_tree(".", MsFlags::MS_NODEV)?, "/dev/root");
     }
     let user = if *ROOTLESS { ",userxattr" } else { "" };
-    let overlay = format!("nodev,lowerdir=.,upperdir=/../upper,workdir=/../work{user}");
-    if c.writable {
-        bind(".", "/../root", MsFlags::MS_NODEV)?;
-    } else {
-        mount_line("overlay", "/../root", "overlay", &overlay)?;
-    }
-    step!(unistd::chdir("/.."), "cd -P /..") // from here on, names without a slash are in the tmpfs
+    let layers = format!("lowerdir=.,upperdir=/dev/upper,workdir=/dev/work{user}");
+    mount("overlay", "/dev/root", &layers)
 }
 
-/// /dev, /proc and /sys.
-fn mount_kernel_files(c: &Container) -> Result<()> {
-    let device = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let read_only = device | MsFlags::MS_NODEV;
-    for [source, target, fstype, options] in MOUNTS {
-        step!(fs::create_dir_all(target), "mkdir -p {target}")?;
-        // A sysfs shows a network, and only who owns that may mount one.
-        if fstype == "sysfs" && *ROOTLESS && c.namespaces & CLONE_NEWNET == 0 {
-            bind("/sys", target, read_only | MsFlags::MS_REC)?;
-            bind("empty", "sys/fs/cgroup", read_only)?; // else the next mount is EBUSY
-            continue;
-        }
-        // Group 5, tty, is not among a user's ids.
-        let options = options.trim_end_matches(if *ROOTLESS { ",gid=5" } else { "" });
-        mount_line(source, target, fstype, options)?;
-    }
-    for name in DEVICES.split(' ') {
-        bind(format!("/dev/{name}"), format!("dev/{name}"), device)?;
-    }
-    if let Some(terminal) = terminal().filter(|_| !c.detach) {
-        bind(terminal, "dev/console", device)?; // where ttyname(3) finds it
-    }
-    for (name, to) in LINKS.split(' ').filter_map(|link| link.split_once('=')) {
-        step!(symlink(to, format!("dev/{name}")), "ln -s {to} dev/{name}")?;
-    }
-    let exists = |path: &&str| Path::new(path).exists();
-    for path in MASKED.iter().flat_map(|line| line.split(' ')).filter(exists) {
-        bind(if Path::new(path).is_dir() { "empty" } else { "dev/null" }, path, device)?;
-    }
-    READ_ONLY.split(' ').filter(exists).try_for_each(|path| bind(path, path, read_only))
-}
-
-/// A line of fstab(5). Four options are bits for the kernel, from MS_RDONLY, 1, to MS_NOEXEC, 8;
-/// the others are for the file system.
-fn mount_line(source: &str, target: &str, fstype: &str, options: &str) -> Result<()> {
+/// A new file system by the options of fstab(5), fsopen(2), fsconfig(2), fsmount(2). Four of these
+/// are bits for the mount, from MS_RDONLY, 1, to MS_NOEXEC, 8; the others are the file system's.
+fn new_tree(fstype: &str, options: &str) -> Result<OwnedFd> {
     let flag = |word: &str| ["ro", "nosuid", "nodev", "noexec"].iter().position(|it| *it == word);
-    let flags = options.split(',').filter_map(flag).map(|bit| 1 << bit).sum();
-    let flags = MsFlags::from_bits_retain(flags);
-    let data = options.split(',').filter(|word| flag(word).is_none()).collect::<Vec<_>>().join(",");
-    let call = || mount(Some(source), target, Some(fstype), flags, Some(data.as_str()));
-    step!(call(), "mount -t {fstype} -o {options} {source} {target}")
+    let flags: c_int = options.split(',').filter_map(flag).map(|bit| 1 << bit).sum();
+    let pairs = options.split(',').filter_map(|word| word.split_once('='));
+    // SAFETY: all the strings outlive the call that they are for.
+    let make = || unsafe {
+        let tree = new_fd(syscall(SYS_fsopen, c_string(fstype).as_ptr(), FSOPEN_CLOEXEC))?;
+        let fs = tree.as_raw_fd();
+        for (key, value) in pairs.chain([("source", fstype)]) {
+            let (key, value) = (c_string(key), c_string(value));
+            let set =
+                syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0);
+            Errno::result(set)?;
+        }
+        let none = ptr::null::<c_char>();
+        Errno::result(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, none, none, 0))?;
+        new_fd(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, flags))
+    };
+    step!(make(), "mount -t {fstype} -o {options} {fstype} (detached)")
 }
 
-fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, flags: MsFlags) -> Result<()> {
-    place(&clone_tree(source.as_ref(), flags)?, target.as_ref())
+/// What a system call has returned: an error, or a descriptor that is nobody else's yet.
+fn new_fd(returned: c_long) -> Result<OwnedFd, Errno> {
+    // SAFETY: see above.
+    Errno::result(returned).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 
-/// A bind mount that is attached nowhere yet, open_tree(2), with its flags, mount_setattr(2).
-fn clone_tree(path: &Path, flags: MsFlags) -> Result<OwnedFd> {
+/// A bind mount, open_tree(2), with its flags, mount_setattr(2).
+fn clone_tree(path: impl AsRef<Path>, flags: MsFlags) -> Result<OwnedFd> {
+    let path = path.as_ref();
     let all = if flags.contains(MsFlags::MS_REC) { AT_RECURSIVE as u32 } else { 0 };
     let (name, empty) = (c_string(path), c"".as_ptr());
     // struct mount_attr: what to set, what to clear (nothing), and more. The bits for ro, nosuid,
     // nodev and noexec are mount(2)'s.
     let attr = [flags.bits() & 0xf, 0, 0, 0];
     let (how, size) = (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all, mem::size_of_val(&attr));
-    // SAFETY: names and `attr` outlive the calls, and nobody else has the new descriptor.
+    // SAFETY: names and `attr` outlive the calls.
     let clone = || unsafe {
-        let fd = Errno::result(syscall(SYS_open_tree, AT_FDCWD, name.as_ptr(), how))? as c_int;
-        let tree = OwnedFd::from_raw_fd(fd);
-        let how = AT_EMPTY_PATH as u32 | all;
+        let tree = new_fd(syscall(SYS_open_tree, AT_FDCWD, name.as_ptr(), how))?;
+        let (fd, how) = (tree.as_raw_fd(), AT_EMPTY_PATH as u32 | all);
         Errno::result(syscall(SYS_mount_setattr, fd, empty, how, &attr, size)).map(|_| tree)
     };
     step!(clone(), "mount --bind {} (detached)", path.display())
 }
 
 /// Attaches it at its target, which is made if it is missing, move_mount(2).
-fn place(tree: &OwnedFd, target: &Path) -> Result<()> {
+fn place(tree: &OwnedFd, target: impl AsRef<Path>) -> Result<()> {
+    let target = target.as_ref();
     let (name, empty) = (c_string(target), c"".as_ptr());
     let (fd, how) = (tree.as_raw_fd(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
-    let move_mount = || {
-        make_target(target, stat::fstat(tree)?.st_mode & S_IFMT == S_IFDIR)?;
-        // SAFETY: both names are C strings that outlive the call.
-        let call = unsafe { syscall(SYS_move_mount, fd, empty, AT_FDCWD, name.as_ptr(), how) };
-        Ok::<_, io::Error>(Errno::result(call)?)
+    // SAFETY: both names are C strings that outlive the call.
+    let call = || unsafe { syscall(SYS_move_mount, fd, empty, AT_FDCWD, name.as_ptr(), how) };
+    let move_mount = || match Errno::result(call()) {
+        Err(Errno::ENOENT) => {
+            make_target(target, is_dir(tree))?;
+            Ok::<_, io::Error>(Errno::result(call())?)
+        }
+        moved => Ok(moved?),
     };
-    step!(move_mount(), "mount --move (it) {}", target.display()).map(|_| ())
+    step!(move_mount(), "mount --move (it) {}", target.display()).map(drop)
+}
+
+/// The way to an open file, proc_pid_fd(5).
+fn by_number(file: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn is_dir(tree: &OwnedFd) -> bool {
+    stat::fstat(tree).is_ok_and(|meta| meta.st_mode & S_IFMT == S_IFDIR)
 }
 
 /// As `mkdir -p` or `touch`; also where a symlink points to what is missing.
 fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
-    match (path.try_exists()?, fs::read_link(path)) {
-        (true, _) => Ok(()),
-        (false, Ok(link)) => make_target(&parent.join(link), is_dir),
-        (false, _) if is_dir => fs::create_dir_all(path),
-        (false, _) => {
-            fs::create_dir_all(parent)?;
-            File::options().append(true).create(true).open(path).map(drop)
-        }
+    if let Ok(link) = fs::read_link(path) {
+        return make_target(&parent.join(link), is_dir);
     }
+    fs::create_dir_all(if is_dir { path } else { parent })?;
+    let touch = || File::options().append(true).create(true).open(path);
+    if is_dir { Ok(()) } else { touch().map(drop) }
 }
 
 /// The host's resolv.conf(5). A server on the host's loopback, such as systemd-resolved, can't be
@@ -1106,34 +1165,43 @@ fn name_servers(is_shared: bool) -> String {
 
 // ---- 6. network, the container's side -----------------------------------------------------------
 
-type NetworkFiles = (File, OwnedFd);
-
-fn network_inside(c: &Container, address: u32, (mut hosts, proc): NetworkFiles) -> Result<()> {
+/// An interface is configured from inside its namespace, which the parent has entered: it has time
+/// for that, while the child builds the root file system.
+fn network_inside(ip: Ipv4Addr) -> Result<Ipv4Addr> {
     say("6. network, the container's side");
+    let socket = netlink_socket()?;
+    set_up(&socket, "lo")?; // the kernel gives it 127.0.0.1
+    if ip != NOWHERE {
+        set_address(&socket, "eth0", ip)?;
+        set_up(&socket, "eth0")?;
+        // struct rtmsg: family, lengths and service (to anywhere), table, protocol, scope, type,
+        // flags.
+        let (family, table) = (AF_INET as u8, RT_TABLE_MAIN);
+        let fixed = [family, 0, 0, 0, table, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST];
+        let gateway = attribute(RTA_GATEWAY, &GATEWAY.octets());
+        let route = [&fixed[..], &[0; 4], &gateway].concat();
+        step!(netlink(&socket, RTM_NEWROUTE, &route), "ip route add default via {GATEWAY}")?;
+    }
+    Ok(ip)
+}
+
+/// The child's way in. (A user's child is in there already; the parent can't be.)
+fn join_network(c: &Container, mut parent: &UnixStream, husk: Pid) -> Result<()> {
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
     }
-    // The kernel gives it 127.0.0.1.
-    step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
-    if !c.bridge {
+    if *ROOTLESS {
+        return network_inside(NOWHERE).map(drop);
+    }
+    attempt("the parent is gone", parent.read_exact(&mut [0]))?; // it is made
+    let namespace = attempt("ns/net", File::open(format!("/proc/{husk}/ns/net")))?;
+    step!(setns(namespace, CloneFlags::CLONE_NEWNET), "nsenter --target {husk} --net")
+}
+
+fn name_address(c: &Container, ip: Ipv4Addr, mut hosts: File) -> Result<()> {
+    if ip == NOWHERE {
         return Ok(());
     }
-    // As docker does: else each container's search for neighbours and routers would be every
-    // other's, too, and each could pose as a router. A kernel without IPv6 has no such file.
-    let file = "sys/net/ipv6/conf/eth0/disable_ipv6";
-    match fcntl::openat(proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
-        Err(Errno::ENOENT) => {}
-        fd => {
-            step!(fd.and_then(|fd| unistd::write(fd, b"1")), "echo 1 > /proc/{file}")?;
-        }
-    }
-    let ip = Ipv4Addr::from_bits(address);
-    set_address_and_up("eth0", ip)?;
-    // struct rtmsg: family, lengths and service (to anywhere), table, protocol, scope, type, flags.
-    let (family, table) = (AF_INET as u8, RT_TABLE_MAIN);
-    let fixed = [family, 0, 0, 0, table, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
-    let route = [&fixed[..], &attribute(RTA_GATEWAY, &GATEWAY.octets())].concat();
-    step!(netlink(RTM_NEWROUTE, &route), "ip route add default via {GATEWAY}")?;
     step!(writeln!(hosts, "{ip}\t{}", c.hostname), "echo {ip} {} >> /etc/hosts", c.hostname)
 }
 
@@ -1298,7 +1366,9 @@ fn execute(c: &Container) -> Result<Infallible> {
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
     step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
-    leave_group()?;
+    // Else `kill 0` in here would reach husk's caller. Who was given the terminal leads a group of
+    // its own already, and stays in the session: EPERM.
+    let _ = step!(unistd::setsid(), "setsid");
     if c.detach {
         if io::stderr().is_terminal() {
             // Else it could read, when husk has ended, what is typed for others.
@@ -1328,42 +1398,27 @@ fn execute(c: &Container) -> Result<Infallible> {
     Err(failure)
 }
 
-/// Else `kill 0` in here, to all of a process's group, would reach husk's caller. Who was given the
-/// terminal leads a group already.
-fn leave_group() -> Result<()> {
-    let leads = unistd::getpgrp() == unistd::getpid();
-    if leads { Ok(()) } else { step!(unistd::setsid(), "setsid").map(drop) }
-}
-
 /// Until its execve(2) the child is husk, with the host's files open. So only now `husk exec` may
 /// enter, which waits for this lock, and a detached container may go on without a husk.
 fn open_to_others(c: &Container, pid: Pid, cgroup: Option<&Cgroup>) -> Result<()> {
-    if is_husk_itself(pid)? {
+    // A command such as /proc/self/exe leads to the host's husk, which the container could
+    // overwrite later (CVE-2019-5736). So far only husk's own code has run in there.
+    let program = |pid: &str| {
+        let exe = format!("/proc/{pid}/exe");
+        // Also its path: by a volume it is the same file, but that is what the caller wants.
+        let file = fs::metadata(&exe).map(|meta| (meta.dev(), meta.ino())).ok()?;
+        Some((file, fs::read_link(exe).ok()?))
+    };
+    // None: it has ended, or is more closed to us, and so to all in there, than husk is.
+    if program(&pid.to_string()).is_some_and(|its| Some(its) == program("self")) {
         return Err(Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy())));
     }
     let Some(cgroup) = cgroup else { return Ok(()) };
     let _ = set_lock(&cgroup.lock, F_RDLCK, &cgroup.dir);
-    if c.detach { mark_detached(&cgroup.dir) } else { Ok(()) }
-}
-
-/// A command such as /proc/self/exe leads to the host's husk, which the container could overwrite
-/// later (CVE-2019-5736). So far only husk's own code has run in there.
-fn is_husk_itself(pid: Pid) -> Result<bool> {
-    let program_of = |pid| {
-        let exe = format!("/proc/{pid}/exe");
-        let exe = File::options().read(true).custom_flags(O_PATH).open(exe)?;
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", exe.as_raw_fd()))?;
-        // Also its mount: by a volume it is the same file, but that is what the caller wants.
-        Ok::<_, io::Error>(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
-    };
-    let own = attempt("/proc/self/exe", program_of(unistd::getpid()))?;
-    match program_of(pid) {
-        // It has ended, or is more closed to us, and so to all in there, than husk is.
-        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            Ok(false)
-        }
-        its => Ok(attempt("/proc/PID/exe", its)? == own),
-    }
+    let mark = fs::Permissions::from_mode(DETACHED);
+    let set =
+        || step!(fs::set_permissions(&cgroup.dir, mark), "chmod 1755 {}", cgroup.dir.display());
+    if c.detach { set() } else { Ok(()) }
 }
 
 /// What husk passes on.
@@ -1465,9 +1520,8 @@ fn pids(dir: &Path) -> Vec<i32> {
 }
 
 fn pidfd_open(pid: i32) -> Option<OwnedFd> {
-    // SAFETY: integers only; the kernel has just made this descriptor, and nobody else has it.
-    let fd = Errno::result(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()?;
-    Some(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+    // SAFETY: integers only.
+    new_fd(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()
 }
 
 fn send_signal(pidfd: &OwnedFd, number: c_int) -> Result<c_long, Errno> {
@@ -1513,9 +1567,9 @@ fn shield() -> Result<()> {
         Ok::<_, io::Error>(copy.into())
     };
     // An ordinary user may not clone a mount.
-    let copy = clone_tree("/proc/self/exe".as_ref(), MsFlags::MS_RDONLY)
+    let copy = clone_tree("/proc/self/exe", MsFlags::MS_RDONLY)
         .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
-    let mut husk = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    let mut husk = Command::new(by_number(&copy));
     let own_name = env::args_os().next().unwrap_or_default();
     step!(Err(husk.arg0(own_name).args(env::args_os().skip(1)).exec()), "exec husk")
 }
@@ -1528,14 +1582,14 @@ fn exec_command(mut c: Container) -> Result<u8> {
     shield()?;
     let dir = find_container(&living()?, &c.command.remove(0))?;
     let gone = || error(format!("{}: not running", dir.display()));
-    let lock = attempt("open cgroup.procs", open_locks())?;
+    let lock = open_locks()?;
     while set_lock(&lock, F_RDLCK, &dir).is_err() {
         thread::sleep(Duration::from_millis(1)); // until PID 1 is the command
     }
     let (pid, pidfd, status) = first_process(&dir).ok_or_else(gone)?;
-    let name = format!("{:08x}.{EXEC}", random());
     let container = File::open(&dir).map_err(|_| gone())?;
-    let cgroup = Cgroup::make(dir.join(&name))?;
+    let name = format!("{:08x}.{EXEC}", random());
+    let cgroup = make_cgroup(dir.join(&name))?;
     drop(lock);
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
     let id = |key| field(&status, key).get(1)?.parse().ok();
@@ -1565,7 +1619,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         lock_down(&c, parent)?;
         execute(&c)
     });
-    let outcome = child.and_then(|child| supervise(&c, &child, Ok(0), None));
+    let outcome = child.and_then(|child| supervise(&c, &child, Ok(NOWHERE), None));
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running
     // in the background goes on.
     if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
@@ -1624,7 +1678,7 @@ fn stop_command(c: Container) -> Result<u8> {
         match find_container(&living, name).and_then(open) {
             Ok((fd, dir)) => {
                 // By its descriptor: the name may be another's soon.
-                let own = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                let own = by_number(&fd);
                 if let Some((_, pidfd, _)) = first_process(&own) {
                     let _ = send_signal(&pidfd, SIGTERM);
                 }

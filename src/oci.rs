@@ -704,7 +704,7 @@ fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
     if p.new & CLONE_NEWNET != 0 {
-        step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
+        set_up(&netlink_socket()?, "lo")?;
     }
     set_names(p)?;
     stat::umask(stat::Mode::empty());
@@ -762,8 +762,9 @@ fn flag(word: &str) -> Option<MsFlags> {
     MsFlags::from_name(&format!("MS_{name}")).or_else(recursive)
 }
 
-fn propagate(at: &str, how: MsFlags) -> Result<()> {
-    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {at}")
+fn propagate(at: impl AsRef<Path>, how: MsFlags) -> Result<()> {
+    let at = at.as_ref();
+    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {}", at.display())
 }
 
 /// A mount that is prepared: a tree if it is a bind, which is not attached anywhere yet.
@@ -824,7 +825,7 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
     let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
     let at = by_number(&target);
     if let Some(tree) = tree {
-        place(&tree, at.as_ref())?;
+        place(&tree, &at)?;
     } else {
         let (fstype, data) = match m.typ().as_deref().unwrap_or("none") {
             "cgroup" | "cgroup2" => ("cgroup2", ""),
@@ -835,7 +836,7 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
         step!(call(), "mount -t {fstype} -o {data} {}", source.display())?;
     }
     let top = attempt("open", inside(root, m.destination(), None))?;
-    propagate(&by_number(&top), spreads)
+    propagate(by_number(&top), spreads)
 }
 
 /// Opens, and if `is_dir` says what is missing makes, a path below the new root. The kernel lets
@@ -869,14 +870,6 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
     }
 }
 
-fn by_number(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
-fn is_dir(fd: &OwnedFd) -> bool {
-    stat::fstat(fd).is_ok_and(|meta| meta.st_mode & S_IFMT == S_IFDIR)
-}
-
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
 fn build_root(p: &Plan) -> Result<OwnedFd> {
@@ -887,9 +880,9 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.home.text("rootfs");
-    let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
+    let root = clone_tree(rootfs, MsFlags::MS_REC | no_devices(p))?;
     propagate("/", SLAVE)?;
-    place(&root, rootfs.as_ref())?;
+    place(&root, rootfs)?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
@@ -956,7 +949,7 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
         // Read-only: a chmod or chown in the container must not reach the host's own node.
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
         let target = attempt(path.display(), inside(root, &path, Some(false)))?;
-        bind(node, by_number(&target), flags)?;
+        place(&clone_tree(node, flags)?, by_number(&target))?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -985,9 +978,9 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
         };
         let at = by_number(&target);
         match (is_masked, is_dir(&target)) {
-            (true, true) => mount_line("tmpfs", &at, "tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
-            (true, false) => bind("/dev/null", at, read_only)?,
-            (false, _) => bind(&at, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
+            (true, true) => place(&new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?, at)?,
+            (true, false) => place(&clone_tree("/dev/null", read_only)?, at)?,
+            (false, _) => place(&clone_tree(&at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?, &at)?,
         }
     }
     Ok(())
@@ -1049,7 +1042,7 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         tell(parent);
         attempt("start", start.read_exact(&mut [0]))?;
     }
-    leave_group()?;
+    let _ = step!(unistd::setsid(), "setsid"); // see `execute`
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
         install(&filter)?;
@@ -1230,7 +1223,7 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
     attempt("--console-socket", sent)?;
     if p.start.is_some() {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        bind(format!("/dev/pts/{number}"), "/dev/console", MsFlags::MS_NOEXEC)?;
+        place(&clone_tree(format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?, "/dev/console")?;
     }
     let uid = Uid::from_raw(p.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;

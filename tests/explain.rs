@@ -58,7 +58,7 @@ fn tells_the_story_in_order() {
 
 /// What each sentence may do, by the command that it begins with. Other sentences begin with the
 /// name of their system call.
-const CALLS: [(&str, &str); 15] = [
+const CALLS: [(&str, &str); 17] = [
     ("cd", "chdir fchdir"),
     ("cp", "memfd_create"),
     ("echo", "openat write"),
@@ -68,16 +68,21 @@ const CALLS: [(&str, &str); 15] = [
     ("iptables", "clone clone3 vfork"),
     ("ln", "symlink symlinkat"),
     ("mkdir", "mkdir mkdirat"),
-    ("mount", "mount open_tree fsopen fsmount mount_setattr move_mount openat mkdir mkdirat"),
+    (
+        "mount",
+        "mount open_tree fsopen fsconfig fsmount mount_setattr move_mount openat mkdir mkdirat",
+    ),
+    ("nsenter", "setns"),
     ("rmdir", "rmdir unlinkat"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
+    ("touch", "openat"),
     ("umount", "umount2"),
     ("unshare", "clone3 unshare"),
     ("write", "openat write"),
 ];
 
 /// The calls that must have their line.
-const TOLD: &str = "clone clone3 vfork unshare mount umount2 move_mount open_tree fsopen fsmount \
+const TOLD: &str = "clone clone3 vfork unshare setns mount umount2 move_mount open_tree fsopen fsmount \
     mount_setattr pivot_root sendto mkdir mkdirat rmdir";
 
 fn among(name: &str, list: &str) -> bool {
