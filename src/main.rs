@@ -929,7 +929,7 @@ fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Resul
     step!(mount(none, "/", none, private, none), "mount --make-rprivate /")?;
     let (mut trees, mut volumes) = (make_dev(c)?, vec![]);
     for (source, target, flags) in &c.volumes {
-        volumes.push((clone_tree(source, *flags)?, target.clone()));
+        volumes.push((clone_tree(AT_FDCWD, source, *flags)?, target.clone()));
     }
     mount_root(c)?;
     let name = format!("{}\n", c.hostname);
@@ -938,7 +938,7 @@ fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Resul
     for (file, text) in [("hostname", &*name), ("resolv.conf", &servers), ("hosts", hosts)] {
         let path = Path::new("/dev").join(file);
         step!(fs::write(&path, text), "write {}", path.display())?;
-        trees.push((clone_tree(&path, MsFlags::MS_NODEV)?, Path::new("/etc").join(file)));
+        trees.push((clone_tree(AT_FDCWD, &path, MsFlags::MS_NODEV)?, Path::new("/etc").join(file)));
     }
     let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
     join_network()?; // before /sys is made, which shows the network namespace of its maker
@@ -967,13 +967,27 @@ fn attach(c: &Container, trees: &[Tree]) -> Result<()> {
         }
         place(tree, target)?;
         if target.is_absolute() && is_dir(tree) {
-            step!(unistd::fchdir(tree), "cd {}", target.display())?; // so the next may lie in it
+            // What follows may lie in it: by no path that ROOTFS could steer.
+            step!(unistd::fchdir(tree), "cd {}", target.display())?;
+            cover(target, &trees[0].0)?;
         }
     }
-    for path in READ_ONLY.split(' ').filter_map(|path| path.strip_prefix("/proc/")) {
-        if Path::new(path).exists() {
-            place(&clone_tree(path, DEVICE | MsFlags::MS_NODEV)?, path)?;
-        }
+    Ok(())
+}
+
+/// The working directory is `base`; `dev` is the container's /dev.
+fn cover(base: &Path, dev: &OwnedFd) -> Result<()> {
+    let below = |path| Path::new(path).strip_prefix(base).ok();
+    for path in MASKED.iter().flat_map(|line| line.split(' ')).filter_map(below) {
+        let empty = match fs::metadata(path) {
+            Err(_) => continue,
+            Ok(masked) if masked.is_dir() => new_tree("tmpfs", "ro,nosuid,nodev,noexec")?,
+            Ok(_) => clone_tree(dev.as_raw_fd(), "null", DEVICE)?,
+        };
+        place(&empty, path)?;
+    }
+    for path in READ_ONLY.split(' ').filter_map(below).filter(|path| path.exists()) {
+        place(&clone_tree(AT_FDCWD, path, DEVICE | MsFlags::MS_NODEV)?, path)?;
     }
     Ok(())
 }
@@ -985,33 +999,25 @@ fn make_dev(c: &Container) -> Result<Vec<Tree>> {
         step!(link(), "ln -s {to} /dev/{name}")?;
     }
     for name in DEVICES.split(' ') {
-        trees.push((clone_tree(Path::new("/dev").join(name), DEVICE)?, name.into()));
+        trees.push((clone_tree(AT_FDCWD, Path::new("/dev").join(name), DEVICE)?, name.into()));
     }
     if let Some(terminal) = terminal().filter(|_| !c.detach) {
-        trees.push((clone_tree(&terminal, DEVICE)?, "console".into())); // for ttyname(3)
+        trees.push((clone_tree(AT_FDCWD, &terminal, DEVICE)?, "console".into())); // for ttyname(3)
     }
     Ok(trees)
 }
 
-/// New file systems, and what covers some of their files.
 fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
     let mut trees = vec![];
     for [fstype, target, options] in table {
         // A sysfs shows a network, and only who owns that may mount one.
         let tree = if *fstype == "sysfs" && *ROOTLESS && c.namespaces & CLONE_NEWNET == 0 {
-            clone_tree("/sys", DEVICE | MsFlags::MS_NODEV | MsFlags::MS_REC)?
+            clone_tree(AT_FDCWD, "/sys", DEVICE | MsFlags::MS_NODEV | MsFlags::MS_REC)?
         } else {
             // Group 5, tty, is not among a user's ids.
             new_tree(fstype, options.trim_end_matches(if *ROOTLESS { ",gid=5" } else { "" }))?
         };
-        let own = by_number(&tree);
         trees.push((tree, target.into()));
-        for path in MASKED.iter().flat_map(|line| line.split(' ')).map(Path::new) {
-            let Ok(name) = path.strip_prefix(target) else { continue };
-            let Ok(masked) = fs::metadata(own.join(name)) else { continue };
-            let empty = if masked.is_dir() { "/dev/empty" } else { "/dev/nothing" };
-            trees.push((clone_tree(empty, DEVICE | MsFlags::MS_NODEV)?, name.into()));
-        }
     }
     Ok(trees)
 }
@@ -1053,12 +1059,11 @@ fn mount_root(c: &Container) -> Result<()> {
         step!(call(), "mount -t {fstype} -o nodev,{options} {fstype} {target}")
     };
     mount("tmpfs", "/dev", &format!("mode=755,size={}", memory_limit(c).unwrap_or("50%")))?;
-    for dir in ["/dev/upper", "/dev/work", "/dev/root", "/dev/empty"] {
+    for dir in ["/dev/upper", "/dev/work", "/dev/root"] {
         step!(fs::create_dir(dir), "mkdir {dir}")?;
     }
-    step!(File::create("/dev/nothing"), "touch /dev/nothing")?;
     if c.writable {
-        return place(&clone_tree(".", MsFlags::MS_NODEV)?, "/dev/root");
+        return place(&clone_tree(AT_FDCWD, ".", MsFlags::MS_NODEV)?, "/dev/root");
     }
     let user = if *ROOTLESS { ",userxattr" } else { "" };
     let layers = format!("lowerdir=.,upperdir=/dev/upper,workdir=/dev/work{user}");
@@ -1095,18 +1100,18 @@ fn new_fd(returned: c_long) -> Result<OwnedFd, Errno> {
 }
 
 /// A bind mount, open_tree(2), with its flags, mount_setattr(2).
-fn clone_tree(path: impl AsRef<Path>, flags: MsFlags) -> Result<OwnedFd> {
-    let path = path.as_ref();
+fn clone_tree(dir: c_int, path: impl AsRef<Path>, flags: MsFlags) -> Result<OwnedFd> {
+    let (path, empty) = (path.as_ref(), c"".as_ptr());
     let all = if flags.contains(MsFlags::MS_REC) { AT_RECURSIVE as u32 } else { 0 };
-    let (name, empty) = (c_string(path), c"".as_ptr());
+    let (name, new) = (c_string(path), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all);
     // struct mount_attr: what to set, what to clear (nothing), and more. The bits for ro, nosuid,
     // nodev and noexec are mount(2)'s.
     let attr = [flags.bits() & 0xf, 0, 0, 0];
-    let (how, size) = (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | all, mem::size_of_val(&attr));
     // SAFETY: names and `attr` outlive the calls.
     let clone = || unsafe {
-        let tree = new_fd(syscall(SYS_open_tree, AT_FDCWD, name.as_ptr(), how))?;
+        let tree = new_fd(syscall(SYS_open_tree, dir, name.as_ptr(), new))?;
         let (fd, how) = (tree.as_raw_fd(), AT_EMPTY_PATH as u32 | all);
+        let size = mem::size_of_val(&attr);
         Errno::result(syscall(SYS_mount_setattr, fd, empty, how, &attr, size)).map(|_| tree)
     };
     step!(clone(), "mount --bind {} (detached)", path.display())
@@ -1567,7 +1572,7 @@ fn shield() -> Result<()> {
         Ok::<_, io::Error>(copy.into())
     };
     // An ordinary user may not clone a mount.
-    let copy = clone_tree("/proc/self/exe", MsFlags::MS_RDONLY)
+    let copy = clone_tree(AT_FDCWD, "/proc/self/exe", MsFlags::MS_RDONLY)
         .or_else(|_| step!(sealed_copy(), "cp husk (a sealed memfd)"))?;
     let mut husk = Command::new(by_number(&copy));
     let own_name = env::args_os().next().unwrap_or_default();

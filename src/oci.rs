@@ -815,7 +815,7 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         }
         _ => None,
     };
-    let tree = source.map(|source| clone_tree(&source, flags)).transpose()?;
+    let tree = source.map(|source| clone_tree(AT_FDCWD, &source, flags)).transpose()?;
     Ok(Prepared { tree, flags, spreads, data: data.join(",") })
 }
 
@@ -880,7 +880,7 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.home.text("rootfs");
-    let root = clone_tree(rootfs, MsFlags::MS_REC | no_devices(p))?;
+    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | no_devices(p))?;
     propagate("/", SLAVE)?;
     place(&root, rootfs)?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
@@ -949,7 +949,7 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
         // Read-only: a chmod or chown in the container must not reach the host's own node.
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
         let target = attempt(path.display(), inside(root, &path, Some(false)))?;
-        place(&clone_tree(node, flags)?, by_number(&target))?;
+        place(&clone_tree(AT_FDCWD, node, flags)?, by_number(&target))?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -979,8 +979,10 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
         let at = by_number(&target);
         match (is_masked, is_dir(&target)) {
             (true, true) => place(&new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?, at)?,
-            (true, false) => place(&clone_tree("/dev/null", read_only)?, at)?,
-            (false, _) => place(&clone_tree(&at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?, &at)?,
+            (true, false) => place(&clone_tree(AT_FDCWD, "/dev/null", read_only)?, at)?,
+            (false, _) => {
+                place(&clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?, &at)?
+            }
         }
     }
     Ok(())
@@ -1223,7 +1225,10 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
     attempt("--console-socket", sent)?;
     if p.start.is_some() {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        place(&clone_tree(format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?, "/dev/console")?;
+        place(
+            &clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?,
+            "/dev/console",
+        )?;
     }
     let uid = Uid::from_raw(p.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
