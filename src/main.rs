@@ -51,19 +51,19 @@ struct Container {
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
 /// else runs in husk itself, the parent: sections 3 and 6 at the same time as sections 4 and 5.
 fn run(c: &Container) -> Result<u8> {
+    let husk = attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?;
     let cgroup = create_cgroup(c)?; // 1
     let caller = (unistd::geteuid(), unistd::getegid());
-    let husk = unistd::getpid();
-    // Root's network namespace is made by the parent, which has time for that.
-    let namespaces = c.namespaces & !if *ROOTLESS { 0 } else { CLONE_NEWNET };
-    let child = spawn(namespaces, cgroup.as_ref(), |socket| {
+    // Root's network namespace takes longest: the parent makes it, beside the child's mounts.
+    let by_clone = if *ROOTLESS { c.namespaces } else { c.namespaces & !CLONE_NEWNET };
+    let child = spawn(by_clone, cgroup.as_ref(), |socket| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
-        let hosts = build_root(c, || join_network(c, socket, husk))?; // 5, 6
+        let hosts = build_root(c, || join_network(c, socket, &husk))?; // 5, 6
         let address = wait_for_parent(socket)?;
         name_address(c, address, hosts)?; // 6
         lock_down(c, socket)?; // 7
-        execute(c) // 8
+        execute(c, socket) // 8
     });
     let outcome = child.and_then(|child| {
         let address = network_outside(c, &child); // 3, 6
@@ -394,7 +394,7 @@ fn run_command(mut c: Container) -> Result<u8> {
         _ => kept,
     };
     c.capabilities |= before & !c.dropped;
-    // `is_husk_itself` is enough only where no code of ROOTFS, as its loader, can run as husk, and
+    // `open_to_others` is enough only where no code of ROOTFS, as its loader, can run as husk, and
     // without the capabilities that have other ways to a program's file (chapter 8).
     if !cfg!(target_feature = "crt-static") || c.capabilities & !kept != 0 {
         shield()?;
@@ -612,8 +612,12 @@ fn kill_rest(dir: &Path) {
     let _ = echo("1", dir.join("cgroup.kill"));
     wait_while(Instant::now() + Duration::from_secs(2), || {
         // That was a signal to main threads: a process whose main thread has ended before the
-        // others gets none. All others die with PID 1.
-        first_process(dir).map(|(_, pidfd, _)| send_signal(&pidfd, SIGKILL));
+        // others gets none. A number may be another's by now, but not if it is still in here.
+        for pid in pids(dir).into_iter().take(100) {
+            if let Some(pidfd) = pidfd_open(pid).ok().filter(|_| pids(dir).contains(&pid)) {
+                let _ = send_signal(&pidfd, SIGKILL);
+            }
+        }
         is_populated(dir)
     });
 }
@@ -652,7 +656,7 @@ fn spawn(
     if pid > 0 {
         return Ok(Child { pid: Pid::from_raw(pid as i32), socket: ours });
     }
-    drop(ours);
+    drop(ours); // so that its end is the parent's, and seen here
     // The parent's alone: else the lock would last until exec, whatever has become of husk. (Here
     // `cgroup` is never dropped, which would close it again: this process ends in exec or exit.)
     cgroup.map(|cgroup| unistd::close(cgroup.lock.as_raw_fd()));
@@ -802,13 +806,15 @@ fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
     }
     let bridge = if c.bridge { attempt("husk0", if_nametoindex("husk0"))? } else { 0 };
     let host = netlink_socket()?;
+    // For good: the child is to find it here. `host` stays a socket of the host's.
     step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
     tell(&child.socket, &[0], "join it")?;
     if !c.bridge {
         return network_inside(NOWHERE);
     }
     // As docker does: else each container's search for neighbours and routers would be every
-    // other's, too, and each could pose as a router. A kernel without IPv6 has no such file.
+    // other's, too, and each could pose as a router. /proc/sys/net is that of the namespace we are
+    // in; a kernel without IPv6 has no such file.
     let _ = echo("1", "/proc/sys/net/ipv6/conf/default/disable_ipv6");
     // Else each end has as many queues as there are CPUs, and these take long to make.
     let one = |kind| attribute(kind, &1u32.to_ne_bytes());
@@ -829,7 +835,7 @@ fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
             unistd::getpid()
         );
         if made? {
-            drop(host);
+            drop(host); // where few files may be open
             return network_inside(ip);
         }
     }
@@ -883,7 +889,7 @@ fn set_hostname(c: &Container) -> Result<()> {
 
 // ---- 5. root file system ------------------------------------------------------------------------
 
-/// docker's mounts, in the words of fstab(5). What has no slash lies in the one above that has.
+/// docker's mounts, in the words of fstab(5). A relative target is below the last absolute one.
 const DEV: [[&str; 3]; 4] = [
     ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m"],
     ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
@@ -922,7 +928,7 @@ type Tree = (OwnedFd, PathBuf);
 /// pivot_root and umount put the host out of reach, and only then does anything follow the paths of
 /// ROOTFS: wherever its symlinks point, they can't lead out any more. Returns /etc/hosts, which
 /// still lacks the container's address.
-fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Result<File> {
+fn build_root(c: &Container, join: impl FnOnce() -> Result<()>) -> Result<File> {
     say("5. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
@@ -931,7 +937,7 @@ fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Resul
     for (source, target, flags) in &c.volumes {
         volumes.push((clone_tree(AT_FDCWD, source, *flags)?, target.clone()));
     }
-    mount_root(c)?;
+    mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
     let name = format!("{}\n", c.hostname);
     let servers = name_servers(c.namespaces & CLONE_NEWNET == 0);
     let hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
@@ -941,7 +947,7 @@ fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Resul
         trees.push((clone_tree(AT_FDCWD, &path, MsFlags::MS_NODEV)?, Path::new("/etc").join(file)));
     }
     let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
-    join_network()?; // before /sys is made, which shows the network namespace of its maker
+    join()?; // the network, before /sys is made, which shows the one of its maker
     trees.extend(make_mounts(c, &SYS)?);
     trees.extend(volumes);
     trees.extend(make_mounts(c, &PROC)?);
@@ -962,6 +968,7 @@ fn build_root(c: &Container, join_network: impl FnOnce() -> Result<()>) -> Resul
 /// /proc comes last: its links in /proc/self/fd lead to what husk has open.
 fn attach(c: &Container, trees: &[Tree]) -> Result<()> {
     for (tree, target) in trees {
+        // No later: paths that ROOTFS steers must not find /proc/self/fd.
         if target == Path::new("/proc") && !c.workdir.exists() {
             step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
         }
@@ -1146,6 +1153,9 @@ fn is_dir(tree: &OwnedFd) -> bool {
 /// As `mkdir -p` or `touch`; also where a symlink points to what is missing.
 fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
+    if path.try_exists()? {
+        return Ok(()); // and not a link to itself
+    }
     if let Ok(link) = fs::read_link(path) {
         return make_target(&parent.join(link), is_dir);
     }
@@ -1190,17 +1200,17 @@ fn network_inside(ip: Ipv4Addr) -> Result<Ipv4Addr> {
     Ok(ip)
 }
 
-/// The child's way in. (A user's child is in there already; the parent can't be.)
-fn join_network(c: &Container, mut parent: &UnixStream, husk: Pid) -> Result<()> {
+/// The child's way in, when the parent has told it that it may. (A user's child is in there from
+/// the clone on, and only it may be.)
+fn join_network(c: &Container, mut parent: &UnixStream, husk: &OwnedFd) -> Result<()> {
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
     }
     if *ROOTLESS {
         return network_inside(NOWHERE).map(drop);
     }
-    attempt("the parent is gone", parent.read_exact(&mut [0]))?; // it is made
-    let namespace = attempt("ns/net", File::open(format!("/proc/{husk}/ns/net")))?;
-    step!(setns(namespace, CloneFlags::CLONE_NEWNET), "nsenter --target {husk} --net")
+    attempt("the parent is gone", parent.read_exact(&mut [0]))?;
+    step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")
 }
 
 fn name_address(c: &Container, ip: Ipv4Addr, mut hosts: File) -> Result<()> {
@@ -1349,7 +1359,7 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
     step!(capset(), "capset 0x{effective:x}")?;
     step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     if !c.detach {
-        // So late because every change of ids or capabilities clears it. If the parent died before
+        // So late because a change of ids may clear it. If the parent died before
         // this line no signal comes; but then its end of the socket is closed, and no EAGAIN.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
         let word = socket::recv(parent.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
@@ -1365,8 +1375,14 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
 // ---- 8. exec, wait, exit status, clean-up -------------------------------------------------------
 
 /// The child's last line: the command takes its place, with nothing of husk's but 0, 1 and 2.
-fn execute(c: &Container) -> Result<Infallible> {
+fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     say("8. exec, wait, exit status, clean-up");
+    // Not only by exec: the command's own path may lead through /proc/self/fd, to what is open now.
+    let socket = parent.as_raw_fd(); // leads nowhere, and is closed by exec
+    for (first, last) in [(3, socket - 1), (socket + 1, c_int::MAX)] {
+        // SAFETY: integers only, and of these files none is used any more.
+        unsafe { syscall(SYS_close_range, first, last, 0) };
+    }
     // A link in /proc could lead the working directory out (CVE-2024-21626).
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
@@ -1382,8 +1398,6 @@ fn execute(c: &Container) -> Result<Infallible> {
         }
         step!(unistd::dup2_stdout(io::stderr()), "exec >&2")?;
     }
-    // SAFETY: integers only; whatever is open from 3 on closes when exec succeeds.
-    unsafe { syscall(SYS_close_range, 3, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     let _ = SigSet::empty().thread_set_mask();
     let name = c.command[0].to_bytes();
     let path = c.env.iter().find_map(|pair| pair.to_bytes().strip_prefix(b"PATH="));
@@ -1510,7 +1524,7 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
 fn first_process(dir: &Path) -> Option<(i32, OwnedFd, String)> {
     let depth = field(&read("/proc/self/status").ok()?, "NSpid").len() + 1;
     pids(dir).into_iter().find_map(|pid| {
-        let pidfd = pidfd_open(pid)?;
+        let pidfd = pidfd_open(pid).ok()?;
         let status = read(format!("/proc/{pid}/status")).ok()?;
         let ids = field(&status, "NSpid");
         let is_first = ids.len() == depth && ids.ends_with(&["1"]);
@@ -1524,9 +1538,9 @@ fn pids(dir: &Path) -> Vec<i32> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
-fn pidfd_open(pid: i32) -> Option<OwnedFd> {
+fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: integers only.
-    new_fd(unsafe { syscall(SYS_pidfd_open, pid, 0) }).ok()
+    new_fd(unsafe { syscall(SYS_pidfd_open, pid, 0) })
 }
 
 fn send_signal(pidfd: &OwnedFd, number: c_int) -> Result<c_long, Errno> {
@@ -1555,7 +1569,7 @@ fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     }
 }
 
-/// Starts husk again from a copy of itself that nobody can write to: where `is_husk_itself` would
+/// Starts husk again from a copy of itself that nobody can write to: where `open_to_others` would
 /// look too late, as in exec, or does not see all (CVE-2019-5736).
 fn shield() -> Result<()> {
     let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;
@@ -1622,7 +1636,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         }
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
-        execute(&c)
+        execute(&c, parent)
     });
     let outcome = child.and_then(|child| supervise(&c, &child, Ok(NOWHERE), None));
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running

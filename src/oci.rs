@@ -226,7 +226,7 @@ impl Home {
     /// The container's first process, if that is still the one that `create` has started.
     fn first(&self) -> Option<(Pid, OwnedFd)> {
         let pid = self.state["pid"].as_i64()? as i32;
-        let pidfd = pidfd_open(pid)?;
+        let pidfd = pidfd_open(pid).ok()?;
         let is_same = start_time(pid)? == self.text("startTime");
         is_same.then_some((Pid::from_raw(pid), pidfd))
     }
@@ -1260,7 +1260,7 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
     if given.has("all") {
-        for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).filter_map(pidfd_open) {
+        for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).flat_map(pidfd_open) {
             let _ = send_signal(&pidfd, number);
         }
         return Ok(0);

@@ -418,6 +418,61 @@ fn leaked_descriptors_as_user() {
     leaked_descriptors(&host!(), User);
 }
 
+/// Third of CVE-2024-21626's ways: the command itself is a link to what is still open before exec.
+fn command_by_descriptor(host: &Host, who: Who) {
+    let Some(scene) = Scene::new(host, who) else { return };
+    // A program of the host's, beside the root file system.
+    let outside = scene.path("outside");
+    run(Command::new("cp").args([&format!("{}/attack", scene.root), &outside])).ok();
+    for fd in 3..16 {
+        let link = |name, to: String| symlink(to, format!("{}/{name}-{fd}", scene.root));
+        link("in", format!("/proc/self/fd/{fd}/outside")).expect("ln -s");
+        link("up", format!("/proc/self/fd/{fd}/{}{outside}", "../".repeat(30))).expect("ln -s");
+    }
+    let run_it = |how: &str, command: &str| {
+        let script = format!("exec 9<$D; {how} $1 nothing");
+        let mut shell = scene.sh(&script, &[command]);
+        scene.start(shell.env("D", scene.dir.path())).wait()
+    };
+    for fd in 3..16 {
+        for name in [format!("/in-{fd}"), format!("/up-{fd}")] {
+            let run = run_it("$H run --network none $R", &name);
+            assert!([126, 127].contains(&run.code), "{name}: {run}");
+        }
+    }
+    if who == Root {
+        run_it("$H run -d --name trap --network none $R /attack sleep 1000 2>/dev/null; :", "")
+            .ok();
+        for fd in 3..16 {
+            for name in [format!("/in-{fd}"), format!("/up-{fd}")] {
+                let run = run_it("$H exec trap", &name);
+                assert!([126, 127].contains(&run.code), "{name}: {run}");
+            }
+        }
+        run_it("$H stop -t 0 trap; :", "").ok();
+        // Unprotected, both ways lead to it.
+        for name in ["/in-9", "/up-9"] {
+            let script =
+                "mkdir -p $R/proc; mount -t proc proc $R/proc; exec 9<$D; chroot $R $0 nothing";
+            let mut command = host.command("unshare");
+            command.args(["-m", "sh", "-c", script, name]);
+            command.env("R", &scene.root).env("D", scene.dir.path());
+            let control = run(&mut command);
+            assert_eq!(control.code, 0, "{name}: {control}");
+        }
+    }
+}
+
+#[test]
+fn command_by_descriptor_as_root() {
+    command_by_descriptor(&host!(), Root);
+}
+
+#[test]
+fn command_by_descriptor_as_user() {
+    command_by_descriptor(&host!(), User);
+}
+
 /// Where a root file system has links in the place of mount points, nothing of the host is reached.
 fn symlinked_root(host: &Host, who: Who) {
     let Some(scene) = Scene::new(host, who) else { return };
