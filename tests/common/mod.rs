@@ -308,11 +308,25 @@ fn wait(child: &mut Child, what: &str) -> ExitStatus {
     let timeout = PollTimeout::try_from(limit()).expect("some minutes");
     let ended = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
     if ended != Ok(1) {
+        tell_of_family(child.id());
         let _ = child.kill();
         let _ = child.wait();
         panic!("still running after {:?}: {what}", limit());
     }
     child.wait().expect("wait")
+}
+
+/// Of a process that should have ended and of its descendants: what they are, and where they wait.
+fn tell_of_family(pid: u32) {
+    let file = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = file("status");
+    let lines =
+        status.lines().filter(|l| ["State", "PPid", "Sig", "Shd"].iter().any(|w| l.starts_with(w)));
+    println!("{pid}: {} {:?}", file("cmdline").replace('\0', " "), lines.collect::<Vec<_>>());
+    println!("in {} {}\n{}", file("wchan"), file("syscall"), file("stack"));
+    for child in file(&format!("task/{pid}/children")).split_whitespace() {
+        tell_of_family(child.parse().expect("a number"));
+    }
 }
 
 /// Runs the command as an ordinary user without any group. Call it last: it gives up all rights.
