@@ -140,7 +140,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
 /// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes, and what a
 /// container says of itself has no end: 16 MiB are enough.
 fn read(path: impl AsRef<Path>) -> Result<String> {
-    let mut bytes = vec![];
+    let mut bytes = Vec::with_capacity(4096); // mostly enough for one read(2)
     let read = File::open(&path).and_then(|file| file.take(1 << 24).read_to_end(&mut bytes));
     attempt(format_args!("cat {}", path.as_ref().display()), read)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
