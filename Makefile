@@ -114,6 +114,8 @@ soak: build ## 70,000 starts in a row
 	@$(NEED) ip:iproute2 iptables python3
 	@$(SUDO) env HUSK="$(CURDIR)/$(HUSK)" tests/soak.sh
 
+# Not position-independent: relocating so big a program takes as long as all its system calls.
+oci: export RUSTFLAGS += -C relocation-model=static
 oci: ## husk-oci, the appendix: an OCI runtime for podman, docker and containerd
 	cargo build --release --features oci --target-dir target/oci
 	ln -sf husk $(HUSK_OCI)-oci

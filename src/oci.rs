@@ -4,12 +4,13 @@
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
 use super::*;
-use lexopt::Arg;
+use capctl::{CapSet, CapState, ambient, bounding};
+use lexopt::{Arg, ValueExt};
 use nix::pty;
 use oci_spec::runtime::{
-    Capabilities, Capability, Hook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType,
-    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount,
-    Process, Spec,
+    Capabilities, Capability, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType,
+    LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
+    LinuxSeccompOperator, LinuxSyscall, Mount, Process, Spec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,12 +35,12 @@ const VERBS: [(&str, Verb); 14] = [
     ("spec", spec),
     ("create ID", |id, given| create(id, given, false)),
     ("run ID", |id, given| create(id, given, true)),
-    ("start ID", |id, _| start(&Home::locked(id)?)),
-    ("state ID", |id, _| state(&Home::find(id)?)),
+    ("start ID", |id, _| start(&Home::locked(id)?, None)),
+    ("state ID", |id, _| Home::find(id).and_then(|home| show(&home.report(home.status())))),
     ("kill ID [SIGNAL]", kill),
     ("delete ID", delete),
     ("exec ID COMMAND...", exec),
-    ("ps ID", |id, _| print(&format!("{}\n", json!(all_pids(&Home::find(id)?.cgroup()?))))),
+    ("ps ID", |id, _| show(&json!(all_pids(&Home::find(id)?.cgroup()?)))),
     ("list", list),
     ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
     ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
@@ -47,19 +48,11 @@ const VERBS: [(&str, Verb); 14] = [
     ("features", |_, _| print(FEATURES)),
 ];
 
-const FEATURES: &str = r#"{
-    "ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0",
-    "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
-        "poststop"],
-    "mountOptions": ["ro", "nosuid", "nodev", "noexec", "sync", "noatime", "nodiratime", "relatime",
-        "strictatime", "bind", "rbind", "private", "slave", "shared", "unbindable", "rprivate",
-        "rslave", "rshared", "runbindable"],
-    "linux": {
-        "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
-        "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
-        "selinux": {"enabled": true}
-    }
-}
+const FEATURES: &str = r#"{"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": {
+    "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
+    "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
+    "selinux": {"enabled": true}}, "hooks": ["prestart", "createRuntime", "createContainer",
+    "startContainer", "poststart", "poststop"]}
 "#;
 
 /// Options as they were given, and the words between and behind them.
@@ -70,9 +63,9 @@ struct Given {
 }
 
 impl Given {
-    fn take(line: &mut lexopt::Parser) -> Result<Given> {
+    fn take(mut line: lexopt::Parser) -> Result<Given, lexopt::Error> {
         let mut given = Given::default();
-        while let Some(arg) = line.next().map_err(error)? {
+        while let Some(arg) = line.next()? {
             let known = OPTIONS.split(' ').find(|known| match arg {
                 Arg::Long(name) => known.trim_end_matches('=') == name,
                 Arg::Short(letter) => known.starts_with(letter),
@@ -80,16 +73,16 @@ impl Given {
             });
             if let Some(known) = known {
                 let name = known.trim_end_matches('=');
-                let value = if known == name { "".into() } else { line.value().map_err(error)? };
-                given.options.push((name, value.to_string_lossy().into()));
-            } else if let Arg::Value(word) = arg {
-                given.words.push(word.to_string_lossy().into());
-            } else {
-                return Err(error(arg.unexpected()));
+                let value = if known == name { "".into() } else { line.value()?.string()? };
+                given.options.push((name, value));
+                continue;
             }
+            let Arg::Value(word) = arg else { return Err(arg.unexpected()) };
+            given.words.push(word.string()?);
             if given.words.len() == 2 && given.words[0] == "exec" {
-                let command = line.raw_args().map_err(error)?;
-                given.words.extend(command.map(|word| word.to_string_lossy().into_owned()));
+                for word in line.raw_args()? {
+                    given.words.push(word.string()?); // options too are the command's
+                }
             }
         }
         Ok(given)
@@ -103,8 +96,8 @@ impl Given {
         self.all(option).next_back()
     }
 
-    fn has(&self, option: &str) -> bool {
-        self.get(option).is_some()
+    fn in_foreground(&self) -> bool {
+        self.words[0] != "create" && self.get("detach").is_none()
     }
 }
 
@@ -117,21 +110,21 @@ static ROOT: OnceLock<PathBuf> = OnceLock::new();
 static LOG: OnceLock<File> = OnceLock::new();
 
 /// In runc's JSON form, which conmon and containerd's shim read.
-fn log(level: &str, why: &str) {
-    let line = json!({"level": level, "msg": why, "time": now()});
+fn log(level: &str, why: impl Display) {
+    let line = json!({"level": level, "msg": why.to_string(), "time": now()});
     let _ = LOG.get().map(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-}
-
-fn warn(why: impl Display) {
-    log("warning", &why.to_string());
 }
 
 fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
+fn show(json: &Value) -> Result<u8> {
+    print(&format!("{json:#}\n"))
+}
+
 pub fn main() -> ExitCode {
-    ExitCode::from(command(lexopt::Parser::from_env()).unwrap_or_else(|Error(_, why)| {
+    ExitCode::from(command().unwrap_or_else(|Error(_, why)| {
         log("error", &why);
         let line = format!("husk-oci: {}\n", why.replace(char::is_control, "?"));
         let _ = io::stderr().write_all(line.as_bytes());
@@ -139,8 +132,8 @@ pub fn main() -> ExitCode {
     }))
 }
 
-fn command(mut line: lexopt::Parser) -> Result<u8> {
-    let given = Given::take(&mut line)?;
+fn command() -> Result<u8> {
+    let given = Given::take(lexopt::Parser::from_env()).map_err(error)?;
     let own = || env::var("XDG_RUNTIME_DIR").unwrap_or(format!("/tmp/husk-{}", unistd::geteuid()));
     let default = || if *ROOTLESS { own() + "/husk" } else { "/run/husk".into() };
     let _ = ROOT.set(given.get("root").map_or_else(default, str::to_string).into());
@@ -148,16 +141,17 @@ fn command(mut line: lexopt::Parser) -> Result<u8> {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
         let _ = LOG.set(file);
     }
-    if given.has("version") {
+    if given.get("version").is_some() {
         return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
-    } else if given.has("help") {
-        let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
-        return print(&format!("{verbs}options: {OPTIONS}\n"));
     }
-    let verb = given.words.first().map_or("", |verb| verb);
-    let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == Some(verb));
-    let unknown = || error(format!("{verb:?}: unknown verb: see husk-oci --help"));
-    let (usage, act) = known.ok_or_else(unknown)?;
+    // See `is_alone`: this would be the host's own file.
+    require(unistd::getpid().as_raw() != 1, "can't be a container's first process")?;
+    let verb = given.words.first().map(|verb| &**verb);
+    let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == verb);
+    let Some((usage, act)) = known.filter(|_| given.get("help").is_none()) else {
+        let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
+        return Err(error(format!("expected one of\n{verbs}and options: {OPTIONS}")));
+    };
     let (count, most) = (given.words.len(), usage.split(' ').count());
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
@@ -197,21 +191,14 @@ impl Home {
         Ok(Home { lock, ..Home::find(id)? })
     }
 
-    fn make(id: &str) -> Result<Home> {
-        let (dir, mut builder) = (Home::dir(id)?, fs::DirBuilder::new());
-        require(!dir.exists(), format!("container with given ID already exists: {id}"))?;
+    fn make(dir: PathBuf, state: Value) -> Result<Home> {
+        let mut builder = fs::DirBuilder::new();
+        require(!dir.exists(), "container with given ID already exists")?;
         let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
         let make = || above.and_then(|()| builder.recursive(false).create(&dir));
         let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
         attempt("flock", lock.lock())?;
-        Ok(Home { dir, state: Value::Null, lock: Some(lock) })
-    }
-
-    fn save(&self) -> Result<()> {
-        let (new, path) = (self.dir.join("state.json.new"), self.dir.join("state.json"));
-        let write =
-            || fs::write(&new, self.state.to_string()).and_then(|()| fs::rename(&new, &path));
-        step!(write(), "write {}", path.display())
+        Ok(Home { dir, state, lock: Some(lock) })
     }
 
     fn text(&self, key: &str) -> &str {
@@ -291,7 +278,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
     let name = |why| error(format!("{path}: {why}"));
     let whole: Value = serde_json::from_slice(&text).map_err(name)?;
     let mut json = whole.clone();
-    let warn = |what: &dyn Display| warn(format!("{path}: {what}: unknown, ignored"));
+    let warn = |what: &dyn Display| log("warning", format!("{path}: {what}: unknown, ignored"));
     // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
     let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
     for place in ["/capabilities", "/process/capabilities"] {
@@ -311,14 +298,12 @@ fn check(config: &Value, spec: &Spec) -> Result<()> {
     if let Some(field) = REFUSED.split(' ').find(is_set) {
         return Err(error(format!("config.json: {field}: not supported")));
     }
-    let ignored = IGNORED.split(' ').filter(is_set);
-    ignored.for_each(|field| warn(format!("config.json: {field}: not supported, ignored")));
-    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")
-}
-
-fn check_process(process: &Process) -> Result<()> {
-    let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-    require(is_good, "process: expected args, and an absolute path as cwd")
+    for field in IGNORED.split(' ').filter(is_set) {
+        log("warning", format!("config.json: {field}: not supported, ignored"));
+    }
+    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
+    let is_whole = spec.process().is_some() && spec.root().is_some();
+    require(is_whole, "config.json: expected process and root")
 }
 
 fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
@@ -344,7 +329,7 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<O
         Err(_) if *ROOTLESS && !limits.iter().any(is_limit) => return Ok(None),
         husk => husk?,
     };
-    let dir = husk.parent().unwrap_or(&husk).join(relative);
+    let dir = husk.with_file_name(relative);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
     let events = read(dir.join("cgroup.events"))?;
     let is_free = !events.contains("populated 1") && !events.contains("frozen 1");
@@ -370,51 +355,44 @@ fn is_limit((file, value): &(String, String)) -> bool {
 /// The walk's own hands controllers down in one place only, and its limits are all asked for.
 fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
     for limit @ (file, value) in limits {
+        let path = dir.join(file);
         let controller = format!("+{}", file.split('.').next().unwrap_or_default());
         let above: Vec<&Path> = dir.ancestors().skip(1).collect();
-        for dir in above.iter().rev().filter(|_| !dir.join(file).exists()) {
-            let _ = echo(&controller, dir.join("cgroup.subtree_control"));
+        for above in above.iter().rev().filter(|_| !path.exists()) {
+            let _ = echo(&controller, above.join("cgroup.subtree_control"));
         }
-        if dir.join(file).exists() || is_limit(limit) {
+        if path.exists() || is_limit(limit) {
             let name = |Error(_, why)| error(format!("linux.resources: {why}"));
-            echo(value, dir.join(file)).map_err(name)?;
+            echo(value, path).map_err(name)?;
         }
     }
     Ok(())
 }
 
-/// Where in `resources`; the cgroup's file, and what stands there before the number.
-const KNOBS: [(&str, &str); 17] = [
-    ("/memory/limit", "memory.max="),
-    ("/memory/reservation", "memory.low="),
-    ("/memory/swap", "memory.swap.max="),
-    ("/cpu/quota", "cpu.max="),
-    ("/cpu/burst", "cpu.max.burst="),
-    ("/cpu/idle", "cpu.idle="),
-    ("/cpu/shares", "cpu.weight="),
-    ("/cpu/cpus", "cpuset.cpus="),
-    ("/cpu/mems", "cpuset.mems="),
-    ("/pids/limit", "pids.max="),
-    ("/hugepageLimits/limit", "hugetlb.SIZE.max="),
-    ("/blockIO/weight", "io.weight="),
-    ("/blockIO/weightDevice/weight", "io.weight=DEVICE "),
-    ("/blockIO/throttleReadBpsDevice/rate", "io.max=DEVICE rbps="),
-    ("/blockIO/throttleWriteBpsDevice/rate", "io.max=DEVICE wbps="),
-    ("/blockIO/throttleReadIOPSDevice/rate", "io.max=DEVICE riops="),
-    ("/blockIO/throttleWriteIOPSDevice/rate", "io.max=DEVICE wiops="),
-];
+/// Where in `resources`, and what that is on cgroup 2: a file, and what to write to it.
+const KNOBS: &str = "\
+memory/limit memory.max=NUMBER  memory/reservation memory.low=NUMBER  memory/swap memory.swap.max=NUMBER
+cpu/quota cpu.max=NUMBER  cpu/burst cpu.max.burst=NUMBER  cpu/shares cpu.weight=NUMBER
+cpu/idle cpu.idle=NUMBER  cpu/cpus cpuset.cpus=NUMBER  cpu/mems cpuset.mems=NUMBER
+pids/limit pids.max=NUMBER  hugepageLimits/limit hugetlb.SIZE.max=NUMBER
+blockIO/weight io.weight=NUMBER  blockIO/weightDevice/weight io.weight=DEVICE NUMBER
+blockIO/throttleReadBpsDevice/rate io.max=DEVICE rbps=NUMBER
+blockIO/throttleWriteBpsDevice/rate io.max=DEVICE wbps=NUMBER
+blockIO/throttleReadIOPSDevice/rate io.max=DEVICE riops=NUMBER
+blockIO/throttleWriteIOPSDevice/rate io.max=DEVICE wiops=NUMBER";
 
-/// Files of the cgroup, and what to write there.
 fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     let mut found = vec![];
-    for (field, knob) in KNOBS {
+    for knob in KNOBS.lines().flat_map(|line| line.split("  ")) {
+        let (field, knob) = knob.split_once(' ').unwrap_or_default();
         let (place, key) = field.rsplit_once('/').unwrap_or_default();
-        let there = resources.pointer(place).into_iter();
+        let there = resources.pointer(&format!("/{place}")).into_iter();
         for item in there.flat_map(|it| it.as_array().map_or(slice::from_ref(it), Vec::as_slice)) {
             let device = format!("{}:{}", item["major"], item["minor"]);
             let size = item["pageSize"].as_str().unwrap_or_default();
             let knob = knob.replace("DEVICE", &device).replace("SIZE", size);
-            found.extend(translated(key, item).and_then(|value| limit("cgroup", &(knob + &value))));
+            let value = translated(key, item);
+            found.extend(value.and_then(|value| limit("cgroup", &knob.replace("NUMBER", &value))));
         }
     }
     for (file, value) in resources["unified"].as_object().into_iter().flatten() {
@@ -447,27 +425,27 @@ fn translated(key: &str, item: &Value) -> Option<String> {
 /// Only children enter these, when the caller has.
 const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-/// All that a child needs to become the container, or with `start` none another process in it.
+/// All that a child needs to become the container, or without `start` another process in it.
 struct Plan<'a> {
     home: &'a Home,
+    given: &'a Given,
     spec: &'a Spec,
-    linux: &'a Linux,
-    process: &'a Process,
+    linux: Linux,
+    process: Process,
     new: c_int,                    // namespaces to make
     joined: Vec<(c_int, OwnedFd)>, // namespaces to join
-    console: Option<UnixStream>,
+    console: Option<UnixStream>,   // where the other end of the terminal goes
     start: Option<File>,
-    given: &'a Given,
 }
 
 impl Plan<'_> {
-    fn joins(&self, flag: c_int) -> bool {
-        self.joined.iter().any(|(flags, _)| flags & flag != 0)
-    }
-
     /// Is the namespace another than the caller's?
     fn has(&self, flag: c_int) -> bool {
         self.new & flag != 0 || self.joins(flag)
+    }
+
+    fn joins(&self, flag: c_int) -> bool {
+        self.joined.iter().any(|(flags, _)| flags & flag != 0)
     }
 
     fn join(&self, mask: c_int) -> Result<()> {
@@ -479,43 +457,74 @@ impl Plan<'_> {
     }
 }
 
-fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, OwnedFd)>)> {
-    let (mut new, mut joined) = (0, vec![]);
-    for namespace in list_of(linux.namespaces()) {
+fn plan<'a>(
+    home: &'a Home,
+    given: &'a Given,
+    spec: &'a Spec,
+    process: Process,
+) -> Result<Plan<'a>> {
+    let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+    require(is_good, "process: expected args, and an absolute path as cwd")?;
+    // In the foreground it has the caller's own.
+    let is_wanted = process.terminal() == Some(true);
+    let path = given.get("console-socket").filter(|_| is_wanted);
+    let is_good = path.is_some() || !is_wanted || given.in_foreground();
+    require(is_good, "process.terminal: expected --console-socket, for nobody else attends it")?;
+    let connect = |path| step!(UnixStream::connect(path), "connect {path}");
+    let console = path.map(connect).transpose()?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    Ok(Plan { home, given, spec, linux, process, new: 0, joined: vec![], console, start: None })
+}
+
+fn namespaces(plan: &mut Plan) -> Result<()> {
+    for namespace in list_of(plan.linux.namespaces()) {
         let name = |why| format!("linux.namespaces: {}: {why}", namespace.typ());
         let flag = namespace.typ() as c_int;
-        let is_first = new & flag == 0 && joined.iter().all(|(other, _)| *other != flag);
-        require(is_first, name("there are two of them"))?;
+        require(!plan.has(flag), name("there are two of them"))?;
         require(namespace.typ() != LinuxNamespaceType::Time, name("not supported"))?;
-        let path = namespace.path().clone().unwrap_or_default();
-        if path.as_os_str().is_empty() {
-            new |= flag;
-            continue;
+        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            None => plan.new |= flag,
+            Some(path) => {
+                let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+                require(is_good, name("joining one by its path is not supported"))?;
+                plan.joined.push((flag, attempt(path.display(), File::open(path))?.into()));
+            }
         }
-        let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
-        require(is_good, name("joining one by its path is not supported"))?;
-        joined.push((flag, attempt(path.display(), File::open(&path))?.into()));
     }
-    require(new & CLONE_NEWNS != 0, "linux.namespaces: expected mount").map(|()| (new, joined))
+    require(plan.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
 
 fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
-    shield()?;
-    let mut home = Home::make(id)?;
-    let is_detached = !is_run || given.has("detach");
-    let child = create_in(id, &mut home, given, is_detached);
-    let go = |child| if is_run { attend(&child, is_detached, || start(&home)) } else { Ok(0) };
+    let (dir, bundle) = (Home::dir(id)?, given.get("bundle").unwrap_or("."));
+    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
+    let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
+    check(&config, &spec)?;
+    let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
+    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
+    if !is_run || !is_alone(&config, &spec) {
+        shield()?;
+    }
+    let state = json!({
+        "ociVersion": "1.2.0", "id": id, "bundle": bundle, "rootfs": rootfs, "created": now(),
+        "annotations": spec.annotations().clone().unwrap_or_default(), "config": config,
+    });
+    let mut home = Home::make(dir, state)?;
+    let child = create_in(&mut home, given, &spec);
+    let go = |child| {
+        if is_run { attend(&child, given, || start(&home, Some(&child))) } else { Ok(0) }
+    };
     let outcome = child.and_then(go);
-    if outcome.is_err() || !is_detached {
+    if outcome.is_err() || is_run && given.in_foreground() {
         remove(&home);
     }
     outcome
 }
 
 /// In the foreground the terminal is the child's, from when it is told to go on until it ends.
-fn attend<T>(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<T>) -> Result<u8> {
-    let terminal = if is_detached { None } else { hand_over_terminal(child.pid) };
-    let status = go().and_then(|_| if is_detached { Ok(0) } else { wait(child.pid, &terminal) });
+fn attend<T>(child: &Child, given: &Given, go: impl FnOnce() -> Result<T>) -> Result<u8> {
+    let is_waited = given.in_foreground();
+    let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
+    let status = go().and_then(|_| if is_waited { wait(child.pid, &terminal) } else { Ok(0) });
     terminal.iter().for_each(take_back_terminal);
     if status.is_err() {
         let _ = child.socket.shutdown(Shutdown::Both); // it may still wait for our word
@@ -524,35 +533,36 @@ fn attend<T>(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<T>) -
     hear(&child.socket).and(status)
 }
 
-fn create_in(id: &str, home: &mut Home, given: &Given, is_detached: bool) -> Result<Child> {
-    let bundle = given.get("bundle").unwrap_or(".");
-    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
-    let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
-    check(&config, &spec)?;
-    let (Some(process), Some(root)) = (spec.process(), spec.root()) else {
-        return Err(error("config.json: expected process and root"));
-    };
-    check_process(process)?;
-    let rootfs = bundle.join(root.path());
-    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
-    let linux = &spec.linux().clone().unwrap_or_default();
-    let (new, joined) = namespaces(linux)?;
-    let console = console(given, process, is_detached)?;
-    let path = home.dir.join("start");
+fn create_in(home: &mut Home, given: &Given, spec: &Spec) -> Result<Child> {
+    let limits = limits(&home.state["config"]["linux"]["resources"])?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    let cgroup = make_cgroup(home.text("id"), &linux, &limits)?;
+    home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    let mut plan = plan(home, given, spec, spec.process().clone().unwrap_or_default())?;
+    namespaces(&mut plan)?;
+    let (path, new) = (home.dir.join("start"), plan.new);
     step!(unistd::mkfifo(&path, stat::Mode::S_IRWXU), "mkfifo {}", path.display())?;
     // Open for reading and writing, a FIFO never waits for the other side.
-    let start = attempt("start", File::options().read(true).write(true).open(&path))?;
-    let cgroup = make_cgroup(id, linux, &limits(&config["linux"]["resources"])?)?;
-    home.state = json!({
-        "ociVersion": "1.2.0", "id": id, "bundle": bundle, "rootfs": rootfs, "created": now(),
-        "cgroup": cgroup.as_ref().map(|cgroup| &cgroup.dir), "config": config,
-        "annotations": spec.annotations().clone().unwrap_or_default(),
-    });
-    let (spec, start) = (&spec, Some(start));
-    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
+    plan.start = Some(attempt("start", File::options().read(true).write(true).open(&path))?);
     let child = launch(&plan, cgroup.as_ref())?;
-    complete(home, &child, linux, new)?;
+    complete(home, &child, &linux, new)?;
     write_pid(given, &child).map(|()| child)
+}
+
+/// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
+/// `start` need only see that its command is not husk. Else husk shields itself, see chapter 8.
+fn is_alone(config: &Value, spec: &Spec) -> bool {
+    let namespaces = spec.linux().iter().flat_map(|linux| list_of(linux.namespaces()));
+    let mut own = namespaces.filter(|namespace| namespace.path().is_none());
+    let is_kept = |name: &Value| {
+        let name = name.as_str().and_then(|name| name.strip_prefix("CAP_"));
+        KEPT.split(' ').any(|kept| Some(kept) == name)
+    };
+    let capabilities = config["process"]["capabilities"]["bounding"].as_array();
+    cfg!(target_feature = "crt-static")
+        && own.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid)
+        && capabilities.is_none_or(|names| names.iter().all(is_kept))
+        && is_nothing(&config["hooks"]["startContainer"])
 }
 
 /// The caller must be back in its own pid namespace before it starts anything but this child.
@@ -588,12 +598,14 @@ fn complete(home: &mut Home, child: &Child, linux: &Linux, new: c_int) -> Result
         }
         tell(&child.socket);
     }
+    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
+    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
     wait_for_word(&child.socket)?;
     run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
     run_hooks(home, "createRuntime", "creating")?;
     tell(&child.socket);
     wait_for_word(&child.socket)?;
-    home.save()
+    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display())
 }
 
 fn write_pid(given: &Given, child: &Child) -> Result<()> {
@@ -610,7 +622,7 @@ fn wait_for_word(socket: &UnixStream) -> Result<()> {
     require(hear(socket)?, "the other side is gone")
 }
 
-/// Waits for that word; anything longer is the child's error, and false its end.
+/// Waits for that word; anything longer is the child's error, and false its end or its exec.
 fn hear(socket: &UnixStream) -> Result<bool> {
     let mut text = [0; 4096];
     match socket::recv(socket.as_raw_fd(), &mut text, MsgFlags::empty()) {
@@ -619,13 +631,18 @@ fn hear(socket: &UnixStream) -> Result<bool> {
     }
 }
 
-fn start(home: &Home) -> Result<u8> {
+/// `run` waits until its child is the command, and nobody can enter before that (see `status`).
+fn start(home: &Home, child: Option<&Child>) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
     let path = home.dir.join("start");
     let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
-    let write = || open()?.write_all(&[0]).and_then(|()| fs::remove_file(&path));
-    step!(write(), "echo > {}", path.display())?;
+    step!(open().and_then(|mut start| start.write_all(&[0])), "echo > {}", path.display())?;
+    if let Some(child) = child {
+        hear(&child.socket)?;
+        require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
+    }
+    step!(fs::remove_file(&path), "rm {}", path.display())?;
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
@@ -635,7 +652,7 @@ fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
     for hook in hooks.map_err(error)?.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
         match run_hook(&hook, &what, &home.report(status)) {
-            Err(Error(_, why)) if kind.starts_with("post") => warn(why),
+            Err(Error(_, why)) if kind.starts_with("post") => log("warning", why),
             outcome => outcome?,
         }
     }
@@ -676,7 +693,7 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
         step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
-    write_attributes(p.process)?; // as long as /proc is the host's, which can be trusted
+    write_attributes(&p.process)?; // as long as /proc is the host's, which can be trusted
     p.join(!FOR_CHILDREN)?;
     if p.start.is_some() {
         build_container(p, parent)?;
@@ -688,15 +705,16 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
 }
 
 fn write_attributes(process: &Process) -> Result<()> {
-    let (old, score) = (read("/proc/self/oom_score_adj")?, process.oom_score_adj());
-    let score = score.map(|score| score.to_string()).filter(|score| score != old.trim());
-    let profile = process.apparmor_profile().clone();
-    let profile = profile.filter(|name| !name.is_empty() && name != "unconfined");
-    let profile = profile.map(|name| format!("exec {name}"));
+    let score = process.oom_score_adj().map(|score| score.to_string());
+    let profile = process.apparmor_profile().as_deref().filter(|name| *name != "unconfined");
+    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
     let label = process.selinux_label().clone().filter(|label| !label.is_empty());
-    let values = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
-    let mut set = values.into_iter().filter_map(|(file, value)| Some((file, value?)));
-    set.try_for_each(|(file, value)| echo(&value, format!("/proc/self/{file}")))
+    for (file, value) in
+        [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)]
+    {
+        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
+    }
+    Ok(())
 }
 
 fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
@@ -717,13 +735,10 @@ fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
 }
 
 /// What may be set is what only a namespace keeps away from the host.
-const SYSCTLS: [(&str, c_int); 6] = [
-    ("net/", CLONE_NEWNET),
-    ("kernel/domainname", CLONE_NEWUTS),
-    ("kernel/msg", CLONE_NEWIPC),
-    ("kernel/sem", CLONE_NEWIPC),
-    ("kernel/shm", CLONE_NEWIPC),
-    ("fs/mqueue/", CLONE_NEWIPC),
+const SYSCTLS: [(c_int, &str); 3] = [
+    (CLONE_NEWNET, "net/"),
+    (CLONE_NEWUTS, "kernel/domainname"),
+    (CLONE_NEWIPC, "kernel/msg kernel/sem kernel/shm fs/mqueue/"),
 ];
 
 fn set_names(p: &Plan) -> Result<()> {
@@ -735,7 +750,8 @@ fn set_names(p: &Plan) -> Result<()> {
     let domain = domain.map(|name| ("kernel.domainname".to_string(), name));
     for (key, value) in p.linux.sysctl().clone().into_iter().flatten().chain(domain) {
         let path = key.replace('.', "/");
-        let is_own = SYSCTLS.iter().any(|(name, flag)| path.starts_with(name) && p.has(*flag));
+        let is_in = |names: &str| names.split(' ').any(|name| path.starts_with(name));
+        let is_own = SYSCTLS.iter().any(|(flag, names)| p.has(*flag) && is_in(names));
         require(is_own, format!("linux.sysctl.{key}: not in a namespace of its own"))?;
         echo(&value, format!("/proc/sys/{path}"))?;
     }
@@ -766,13 +782,9 @@ fn propagate(at: &str, how: MsFlags) -> Result<()> {
     step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {at}")
 }
 
-/// A mount that is prepared: a tree if it is a bind, which is not attached anywhere yet.
-struct Prepared {
-    tree: Option<OwnedFd>,
-    flags: MsFlags,
-    spreads: MsFlags,
-    data: String,
-}
+/// What is mounted: a tree if it is a bind, which is not attached anywhere yet. Then the flags, how
+/// it spreads, and the options that are the file system's own.
+type Prepared = (Option<OwnedFd>, MsFlags, Option<MsFlags>, String);
 
 /// The sources of binds are opened while mounts of the host still spread to us.
 fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
@@ -780,7 +792,7 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
     require(!is_mapped, "uidMappings: not supported")?;
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
-    let (mut spreads, mut data) = (PRIVATE, vec![]);
+    let (mut spreads, mut data) = (None, vec![]);
     for word in list_of(m.options()) {
         let opposite = match word.as_str() {
             "rw" => "ro".into(),
@@ -788,18 +800,20 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         };
         match word.as_str() {
             "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
-            "tmpcopyup" => warn(format!("mounts: {}: {word}: ignored", m.destination().display())),
+            "tmpcopyup" => {
+                log("warning", format!("{}: {word}: ignored", m.destination().display()))
+            }
             "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
             word if let Some(flag) = flag(word) => match flag & (PROPAGATION | MsFlags::MS_BIND) {
                 MsFlags::MS_BIND => flags |= flag,
                 how if how.is_empty() => flags |= flag - MsFlags::MS_REC,
-                _ => spreads = flag,
+                _ => spreads = Some(flag),
             },
             _ if let Some(flag) = flag(&opposite) => flags -= flag,
             other => data.push(other),
         }
     }
-    flags |= if typ == "devpts" { MsFlags::empty() } else { no_devices(p) };
+    flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p, "a", -1, -1) };
     let source = match (typ, p.home.cgroup()) {
         _ if flags.contains(MsFlags::MS_BIND) => {
             let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
@@ -815,11 +829,11 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         _ => None,
     };
     let tree = source.map(|source| clone_tree(&source, flags)).transpose()?;
-    Ok(Prepared { tree, flags, spreads, data: data.join(",") })
+    let spreads = spreads.or(tree.is_some().then_some(PRIVATE));
+    Ok((tree, flags, spreads, data.join(",")))
 }
 
-fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
-    let Prepared { tree, flags, spreads, data } = prepared;
+fn attach(root: &OwnedFd, m: &Mount, (tree, flags, spreads, data): Prepared) -> Result<()> {
     let is_dir = tree.as_ref().is_none_or(is_dir);
     let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
     let at = by_number(&target);
@@ -834,8 +848,8 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
         let call = || mount(Some(source), &*at, Some(fstype), flags, Some(data));
         step!(call(), "mount -t {fstype} -o {data} {}", source.display())?;
     }
-    let top = attempt("open", inside(root, m.destination(), None))?;
-    propagate(&by_number(&top), spreads)
+    let Some(how) = spreads else { return Ok(()) };
+    propagate(&by_number(&attempt("open", inside(root, m.destination(), None))?), how)
 }
 
 /// Opens, and if `is_dir` says what is missing makes, a path below the new root. The kernel lets
@@ -843,30 +857,24 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that
-    // all the time must not keep us for ever.
+    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
     let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
-    let mut open =
-        || tries.find(|found| !matches!(found, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN));
-    let is_dir = match (open(), is_dir) {
+    let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
+    let is_dir = match (found.unwrap_or(Err(Errno::EAGAIN)), is_dir) {
         (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
         (found, _) => return found,
     };
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno::ENOENT)?;
     let parent = inside(root, &Path::new("/").join(above), Some(true))?;
-    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let made = match is_dir {
-        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755)),
-        false => fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644)).map(drop),
-    };
-    match made {
-        // A symlink to what is missing.
-        Err(Errno::EEXIST) => {
-            let link = fcntl::readlinkat(&parent, name)?;
-            inside(root, &above.join(link), Some(is_dir))
-        }
-        made => made.and_then(|()| open()),
+    if let Ok(link) = fcntl::readlinkat(&parent, name) {
+        return inside(root, &above.join(link), Some(is_dir)); // to what is missing
     }
+    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    match is_dir {
+        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
+        false => drop(fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644))?),
+    }
+    inside(root, path, None)
 }
 
 fn by_number(fd: &OwnedFd) -> String {
@@ -887,7 +895,7 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.home.text("rootfs");
-    let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | no_devices(p))?;
+    let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | nodev(p, "a", -1, -1))?;
     propagate("/", SLAVE)?;
     place(&root, rootfs.as_ref())?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
@@ -896,8 +904,8 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
     let mut new_dev = Some(MsFlags::empty());
     for (m, mut prepared) in mounts {
         if m.destination() == "/dev" {
-            new_dev = Some(prepared.flags).filter(|_| prepared.tree.is_none());
-            prepared.flags -= MsFlags::MS_RDONLY; // before all is in it
+            new_dev = prepared.0.is_none().then_some(prepared.1);
+            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it
         }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
@@ -919,44 +927,14 @@ fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
     if is_open { MsFlags::empty() } else { MsFlags::MS_NODEV }
 }
 
-fn no_devices(p: &Plan) -> MsFlags {
-    nodev(p, "a", -1, -1)
-}
-
 /// The nodes that every container has, those of config.json, and the usual links.
 fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
-    let own = DEVICES.split(' ').map(|name| PathBuf::from(format!("/dev/{name}")));
-    let mut nodes = Vec::from_iter(own.map(|path| (path.clone(), path, MsFlags::empty())));
-    for device in list_of(p.linux.devices()) {
-        let (kind, dir) = match device.typ() {
-            LinuxDeviceType::B => (S_IFBLK, "block"),
-            LinuxDeviceType::P => (S_IFIFO, "pipe"),
-            _ => (S_IFCHR, "char"),
-        };
-        let (path, major, minor) = (device.path(), device.major(), device.minor());
-        let number = stat::makedev(major as u64, minor as u64);
-        let is_it = |path: &PathBuf| {
-            stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
-        };
-        let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
-        if let Some(node) = places.into_iter().find(|path| kind != S_IFIFO && is_it(path)) {
-            nodes.push((path.clone(), node, nodev(p, &dir[..1], major, minor)));
-            continue;
-        }
-        let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
-        let above = attempt(path.display(), inside(root, above, Some(true)))?;
-        let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
-        warn(format!("linux.devices: {}: not on the host, can't be opened", path.display()));
-        match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
-            Err(Errno::EEXIST) => {}
-            made => step!(made, "mknod {}", path.display())?,
-        }
+    for name in DEVICES.split(' ') {
+        let path = PathBuf::from(format!("/dev/{name}"));
+        bind_device(root, &path, &path, MsFlags::empty())?;
     }
-    for (path, node, nodev) in nodes {
-        // Read-only: a chmod or chown in the container must not reach the host's own node.
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
-        let target = attempt(path.display(), inside(root, &path, Some(false)))?;
-        bind(node, by_number(&target), flags)?;
+    for device in list_of(p.linux.devices()) {
+        make_device(p, root, device)?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -971,6 +949,39 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
         step!(mount(NONE, &*at, NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
     }
     Ok(())
+}
+
+/// Read-only: a chmod or chown in the container must not reach the host's own node.
+fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Result<()> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
+    let target = attempt(path.display(), inside(root, path, Some(false)))?;
+    bind(node, by_number(&target), flags)
+}
+
+fn make_device(p: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let (kind, dir) = match device.typ() {
+        LinuxDeviceType::B => (S_IFBLK, "block"),
+        LinuxDeviceType::P => (S_IFIFO, "pipe"),
+        _ => (S_IFCHR, "char"),
+    };
+    let (path, major, minor) = (device.path(), device.major(), device.minor());
+    let number = stat::makedev(major as u64, minor as u64);
+    let is_it = |path: &PathBuf| {
+        stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
+    };
+    let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
+    if let Some(node) = places.iter().find(|path| kind != S_IFIFO && is_it(path)) {
+        return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+    }
+    let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
+    let above = attempt(path.display(), inside(root, above, Some(true)))?;
+    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
+    let why = format!("linux.devices: {}: not on the host, can't be opened", path.display());
+    log("warning", why);
+    match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
+        Err(Errno::EEXIST) => Ok(()),
+        made => step!(made, "mknod {}", path.display()),
+    }
 }
 
 /// Masked paths are covered by something empty, read-only ones by themselves.
@@ -1001,17 +1012,17 @@ fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
     if p.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | no_devices(p);
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        let flags = flags | nodev(p, "a", -1, -1);
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro /")?;
     }
     Ok(())
 }
-
 // ---- the process: terminal, rights, exec --------------------------------------------------------
 
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
 fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
-    let process = p.process;
+    let process = &p.process;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
     let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
@@ -1093,23 +1104,17 @@ fn home_of(uid: u32) -> String {
 
 /// Capabilities, groups and ids, in the only order that works.
 fn become_user(process: &Process) -> Result<()> {
-    let bits = |set: &Option<Capabilities>| -> u64 {
-        set.iter().flatten().filter_map(|one| capability(&one.to_string())).sum()
+    let set = |pick: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+        let names = process.capabilities().iter().flat_map(pick).flatten();
+        CapSet::from_bitmask_truncate(names.filter_map(|name| capability(&name.to_string())).sum())
     };
-    let sets = process.capabilities().as_ref();
-    let bounding = sets.map_or(0, |sets| bits(sets.bounding()));
-    let mut kept = 0;
-    for number in 0..63 {
-        let action = if bounding >> number & 1 == 1 { PR_CAPBSET_READ } else { PR_CAPBSET_DROP };
-        // SAFETY: prctl(2) takes numbers here, and changes nothing in memory.
-        match Errno::result(unsafe { libc::prctl(action, number, 0, 0, 0) }) {
-            Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            held => kept |= (attempt("setpriv --bounding-set", held)? as u64) << number,
-        }
+    let (wanted, held) = (set(LinuxCapabilities::bounding), bounding::probe());
+    if !(wanted - held).is_empty() {
+        let why = format!("process.capabilities: {:?}: not held, so not given", wanted - held);
+        log("warning", why);
     }
-    if kept != bounding {
-        warn(format!("process.capabilities: 0x{:x}: not held, so not given", bounding & !kept));
-    }
+    let drop = || (held - wanted).iter().try_for_each(bounding::drop);
+    step!(drop().and_then(|()| bounding::clear_unknown()), "setpriv --bounding-set {wanted:?}")?;
     let user = process.user();
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
     let groups = Vec::from_iter(list_of(user.additional_gids()).iter().copied().map(Gid::from_raw));
@@ -1120,22 +1125,13 @@ fn become_user(process: &Process) -> Result<()> {
     attempt("prctl PR_SET_KEEPCAPS", prctl::set_keepcaps(true))?;
     step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid {uid}")?;
     stat::umask(stat::Mode::from_bits_retain(user.umask().unwrap_or(0o022)));
-    let Some(sets) = sets else { return Ok(()) };
-    let held = [sets.effective(), sets.permitted(), sets.inheritable()].map(|set| bits(set) & kept);
-    let wanted = [held[0] & held[1], held[1], held[2]];
-    // Version 3, this thread; then effective, permitted and inheritable, low halves first.
-    let (header, data) =
-        ([0x2008_0522_u32, 0], [0, 32].map(|n| wanted.map(|set| (set >> n) as u32)));
-    // SAFETY: both arrays are laid out as capset(2) says for version 3, and outlive the call.
-    let capset = || Errno::result(unsafe { syscall(SYS_capset, &header, &data) });
-    step!(capset(), "capset {wanted:x?}")?;
-    let ambient = bits(sets.ambient()) & held[1] & held[2];
-    for number in (0..63).filter(|number| ambient >> number & 1 == 1) {
-        // SAFETY: integers only.
-        let raise = unsafe { libc::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) };
-        attempt("setpriv --ambient-caps", Errno::result(raise))?;
-    }
-    Ok(())
+    let permitted = set(LinuxCapabilities::permitted) & wanted & held;
+    let effective = set(LinuxCapabilities::effective) & permitted;
+    let inheritable = set(LinuxCapabilities::inheritable) & wanted & held;
+    let state = CapState { effective, permitted, inheritable };
+    step!(state.set_current(), "capset {state}")?;
+    let ambient = set(LinuxCapabilities::ambient) & permitted & inheritable;
+    step!(ambient.iter().try_for_each(ambient::raise), "setpriv --ambient-caps {ambient:?}")
 }
 
 /// The profile as a program for the kernel's BPF machine, like the walk's. Rules that look at
@@ -1210,15 +1206,6 @@ fn install(filter: &Option<Vec<sock_filter>>) -> Result<()> {
     step!(Errno::result(set), "seccomp: {} instructions", filter.len()).map(drop)
 }
 
-/// Where the other end of the container's terminal goes. A foreground `run` has the caller's own.
-fn console(given: &Given, process: &Process, is_detached: bool) -> Result<Option<UnixStream>> {
-    let is_wanted = process.terminal() == Some(true);
-    let path = given.get("console-socket").filter(|_| is_wanted);
-    let why = "process.terminal: expected --console-socket, for nobody else attends it";
-    require(path.is_some() || !is_wanted || !is_detached, why)?;
-    path.map(|path| step!(UnixStream::connect(path), "connect {path}")).transpose()
-}
-
 fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
     let size = p.process.console_size().unwrap_or_default();
     let (ws_row, ws_col) = (size.height() as u16, size.width() as u16);
@@ -1243,16 +1230,12 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
 fn spec(_: &str, given: &Given) -> Result<u8> {
     let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
     let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
-    let rootless = given.has("rootless").then(|| Spec::rootless(uid, gid));
+    let rootless = given.get("rootless").map(|_| Spec::rootless(uid, gid));
     let mut spec = rootless.unwrap_or_default();
     spec.set_version("1.2.0".into()).set_hostname(Some("husk".into()));
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
     let write = || writeln!(File::create_new(&path)?, "{text}");
     step!(write(), "write {}", path.display()).map(|()| 0)
-}
-
-fn state(home: &Home) -> Result<u8> {
-    print(&format!("{:#}\n", home.report(home.status())))
 }
 
 fn kill(id: &str, given: &Given) -> Result<u8> {
@@ -1261,7 +1244,7 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
-    if given.has("all") {
+    if given.get("all").is_some() {
         for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).filter_map(pidfd_open) {
             let _ = send_signal(&pidfd, number);
         }
@@ -1274,14 +1257,14 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
 fn delete(id: &str, given: &Given) -> Result<u8> {
     let home = match Home::locked(id) {
         // Perhaps a `create` that was killed half-way.
-        Err(_) if given.has("force") => {
+        Err(_) if given.get("force").is_some() => {
             return Home::dir(id).map(|dir| fs::remove_dir_all(dir).map_or(0, |()| 0));
         }
         home => home?,
     };
     let status = home.status();
     let why = format!("cannot delete container {id} that is not stopped: {status}");
-    require(status == "stopped" || given.has("force"), why)?;
+    require(status == "stopped" || given.get("force").is_some(), why)?;
     remove(&home);
     Ok(0)
 }
@@ -1300,11 +1283,11 @@ fn remove(home: &Home) {
 fn list(_: &str, given: &Given) -> Result<u8> {
     let names = ROOT.get().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
     let homes = names.filter_map(|name| Home::find(name.file_name().to_str()?).ok());
-    if given.has("quiet") {
+    if given.get("quiet").is_some() {
         return print(&homes.map(|home| format!("{}\n", home.text("id"))).collect::<String>());
     }
     let found: Vec<Value> = homes.map(|home| home.report(home.status())).collect();
-    print(&format!("{:#}\n", json!(found)))
+    show(&json!(found))
 }
 
 /// So many seconds from now, at most a century.
@@ -1334,26 +1317,19 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     let home = &Home::find(id)?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
-    let (pid, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
+    let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
-    let process = &match given.get("process") {
+    let process = match given.get("process") {
         Some(path) => read_json(path)?.1,
         None => exec_process(&spec, given),
     };
-    check_process(process)?;
-    let is_detached = given.has("detach");
-    let console = console(given, process, is_detached)?;
-    let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
-    let differs = |name: &&str| link("self", name) != link(&pid.to_string(), name);
-    let names = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"].into_iter().filter(differs);
-    let flags = names.filter_map(|name| LinuxNamespaceType::try_from(name).ok());
-    let joined = vec![(flags.map(|typ| typ as c_int).sum(), pidfd)];
+    let mut plan = plan(home, given, &spec, process)?;
+    let namespaces = list_of(plan.linux.namespaces()).iter();
+    let flags = namespaces.map(|namespace| namespace.typ() as c_int).sum();
+    plan.joined = vec![(flags, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
-    let linux = &spec.linux().clone().unwrap_or_default();
-    let (spec, new, start) = (&spec, 0, None);
-    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
     let child = launch(&plan, cgroup.as_ref())?;
-    attend(&child, is_detached, || write_pid(given, &child).map(|()| tell(&child.socket)))
+    attend(&child, given, || write_pid(given, &child).map(|()| tell(&child.socket)))
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
@@ -1364,6 +1340,6 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     env.extend(given.all("env").map(str::to_string));
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
-    process.set_terminal(Some(given.has("tty")));
+    process.set_terminal(Some(given.get("tty").is_some()));
     process
 }
