@@ -9,8 +9,8 @@ use lexopt::{Arg, ValueExt};
 use nix::pty;
 use oci_spec::runtime::{
     Capabilities, Capability, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType,
-    LinuxIdMapping, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
-    LinuxSeccompOperator, LinuxSyscall, Mount, Process, Spec,
+    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator,
+    LinuxSyscall, Mount, Process, Spec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -160,12 +160,23 @@ fn command() -> Result<u8> {
 
 // ---- what is known of a container ---------------------------------------------------------------
 
-/// A container's directory below --root. state.json appears in it in one piece, when the container
-/// is complete, and holds nothing that the kernel knows better: its config.json among the rest.
+/// All that is known of a container. What lasts is in its directory below --root: state.json, which
+/// appears there in one piece, when the container is complete, and holds nothing that the kernel
+/// knows better, but config.json. The rest is for the process that `create` or `exec` starts.
+#[derive(Default)]
 struct Home {
     dir: PathBuf,
     state: Value,
     lock: Option<File>,
+    spec: Spec,
+    linux: Linux,
+    process: Process,
+    console: Option<UnixStream>, // where the other end of its terminal goes
+    new: c_int,                  // namespaces to make
+    joined: c_int,               // namespaces to join, and what to join them by
+    doors: Vec<(c_int, OwnedFd)>,
+    start: Option<File>, // what `create` waits for; none with `exec`
+    first_closed: c_uint,
 }
 
 impl Home {
@@ -181,7 +192,7 @@ impl Home {
         let state = fs::read(dir.join("state.json")).unwrap_or_default();
         let state = serde_json::from_slice(&state);
         let state = state.map_err(|_| error(format!("container does not exist: {id}")))?;
-        Ok(Home { dir, state, lock: None })
+        Ok(Home { dir, state, ..Home::default() })
     }
 
     /// Only one command at a time creates, starts or deletes a container.
@@ -198,7 +209,7 @@ impl Home {
         let make = || above.and_then(|()| builder.recursive(false).create(&dir));
         let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
         attempt("flock", lock.lock())?;
-        Ok(Home { dir, state, lock: Some(lock) })
+        Ok(Home { dir, state, lock: Some(lock), ..Home::default() })
     }
 
     fn text(&self, key: &str) -> &str {
@@ -314,9 +325,9 @@ fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
 
 /// Below the cgroup2 mount; a user's, below the cgroup that is delegated to them. systemd's form is
 /// SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
-fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
-    let default = || format!("husk-oci/{id}").into();
-    let path = linux.cgroups_path().clone().unwrap_or_else(default);
+fn make_cgroup(home: &Home, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
+    let default = || format!("husk-oci/{}", home.text("id")).into();
+    let path = home.linux.cgroups_path().clone().unwrap_or_else(default);
     let relative = match path.to_string_lossy().split(':').collect::<Vec<_>>()[..] {
         [slice, prefix, name] => {
             let parts: Vec<&str> = slice.trim_end_matches(".slice").split('-').collect();
@@ -425,73 +436,56 @@ fn translated(key: &str, item: &Value) -> Option<String> {
 /// Only children enter these, when the caller has.
 const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-/// All that a child needs to become the container, or without `start` another process in it.
-struct Plan<'a> {
-    home: &'a Home,
-    given: &'a Given,
-    spec: &'a Spec,
-    linux: Linux,
-    process: Process,
-    new: c_int,                    // namespaces to make
-    joined: Vec<(c_int, OwnedFd)>, // namespaces to join
-    console: Option<UnixStream>,   // where the other end of the terminal goes
-    start: Option<File>,
-}
-
-impl Plan<'_> {
-    /// Is the namespace another than the caller's?
-    fn has(&self, flag: c_int) -> bool {
-        self.new & flag != 0 || self.joins(flag)
+impl Home {
+    /// Checks what is to run, and how.
+    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
+        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+        require(is_good, "process: expected args, and an absolute path as cwd")?;
+        // In the foreground it has the caller's own.
+        let is_wanted = process.terminal() == Some(true);
+        let path = given.get("console-socket").filter(|_| is_wanted);
+        let is_good = path.is_some() || !is_wanted || given.in_foreground();
+        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
+        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
+        self.console = path.map(connect).transpose()?;
+        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+        let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))?;
+        self.first_closed = 3 + c_uint::from(preserved);
+        self.linux = spec.linux().clone().unwrap_or_default();
+        (self.spec, self.process) = (spec, process);
+        Ok(())
     }
 
-    fn joins(&self, flag: c_int) -> bool {
-        self.joined.iter().any(|(flags, _)| flags & flag != 0)
+    /// Is the namespace another than the caller's?
+    fn has(&self, flag: c_int) -> bool {
+        (self.new | self.joined) & flag != 0
     }
 
     fn join(&self, mask: c_int) -> Result<()> {
-        for (flags, file) in self.joined.iter().filter(|(flags, _)| flags & mask != 0) {
+        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
             let flags = CloneFlags::from_bits_retain(flags & mask);
-            step!(setns(file, flags), "nsenter {flags:?}")?;
+            step!(setns(door, flags), "nsenter {flags:?}")?;
         }
         Ok(())
     }
 }
 
-fn plan<'a>(
-    home: &'a Home,
-    given: &'a Given,
-    spec: &'a Spec,
-    process: Process,
-) -> Result<Plan<'a>> {
-    let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-    require(is_good, "process: expected args, and an absolute path as cwd")?;
-    // In the foreground it has the caller's own.
-    let is_wanted = process.terminal() == Some(true);
-    let path = given.get("console-socket").filter(|_| is_wanted);
-    let is_good = path.is_some() || !is_wanted || given.in_foreground();
-    require(is_good, "process.terminal: expected --console-socket, for nobody else attends it")?;
-    let connect = |path| step!(UnixStream::connect(path), "connect {path}");
-    let console = path.map(connect).transpose()?;
-    let linux = spec.linux().clone().unwrap_or_default();
-    Ok(Plan { home, given, spec, linux, process, new: 0, joined: vec![], console, start: None })
-}
-
-fn namespaces(plan: &mut Plan) -> Result<()> {
-    for namespace in list_of(plan.linux.namespaces()) {
-        let name = |why| format!("linux.namespaces: {}: {why}", namespace.typ());
-        let flag = namespace.typ() as c_int;
-        require(!plan.has(flag), name("there are two of them"))?;
-        require(namespace.typ() != LinuxNamespaceType::Time, name("not supported"))?;
-        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            None => plan.new |= flag,
-            Some(path) => {
-                let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
-                require(is_good, name("joining one by its path is not supported"))?;
-                plan.joined.push((flag, attempt(path.display(), File::open(path))?.into()));
-            }
+fn namespaces(home: &mut Home) -> Result<()> {
+    for namespace in list_of(home.linux.namespaces()) {
+        let (typ, path) = (namespace.typ(), namespace.path().clone().unwrap_or_default());
+        let (flag, is_new) = (typ as c_int, path.as_os_str().is_empty());
+        let is_joinable = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+        let is_good = typ != LinuxNamespaceType::Time && (is_new || is_joinable);
+        let why = format!("linux.namespaces: {typ} {}: twice, or not supported", path.display());
+        require(is_good && !home.has(flag), why)?;
+        if is_new {
+            home.new |= flag;
+        } else {
+            home.joined |= flag;
+            home.doors.push((flag, attempt(path.display(), File::open(&path))?.into()));
         }
     }
-    require(plan.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
+    require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
 
 fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
@@ -509,12 +503,13 @@ fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
         "annotations": spec.annotations().clone().unwrap_or_default(), "config": config,
     });
     let mut home = Home::make(dir, state)?;
-    let child = create_in(&mut home, given, &spec);
-    let go = |child| {
-        if is_run { attend(&child, given, || start(&home, Some(&child))) } else { Ok(0) }
+    let child = create_in(&mut home, spec, given);
+    let go = |child| match is_run {
+        true => attend(&child, given, || start(&home, Some(&child))),
+        false => Ok(0),
     };
     let outcome = child.and_then(go);
-    if outcome.is_err() || is_run && given.in_foreground() {
+    if outcome.is_err() || given.in_foreground() {
         remove(&home);
     }
     outcome
@@ -533,19 +528,19 @@ fn attend<T>(child: &Child, given: &Given, go: impl FnOnce() -> Result<T>) -> Re
     hear(&child.socket).and(status)
 }
 
-fn create_in(home: &mut Home, given: &Given, spec: &Spec) -> Result<Child> {
+fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
+    let process = spec.process().clone().unwrap_or_default();
+    home.prepare(spec, process, given)?;
+    namespaces(home)?;
     let limits = limits(&home.state["config"]["linux"]["resources"])?;
-    let linux = spec.linux().clone().unwrap_or_default();
-    let cgroup = make_cgroup(home.text("id"), &linux, &limits)?;
+    let cgroup = make_cgroup(home, &limits)?;
     home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
-    let mut plan = plan(home, given, spec, spec.process().clone().unwrap_or_default())?;
-    namespaces(&mut plan)?;
-    let (path, new) = (home.dir.join("start"), plan.new);
+    let path = home.dir.join("start");
     step!(unistd::mkfifo(&path, stat::Mode::S_IRWXU), "mkfifo {}", path.display())?;
     // Open for reading and writing, a FIFO never waits for the other side.
-    plan.start = Some(attempt("start", File::options().read(true).write(true).open(&path))?);
-    let child = launch(&plan, cgroup.as_ref())?;
-    complete(home, &child, &linux, new)?;
+    home.start = Some(attempt("start", File::options().read(true).write(true).open(&path))?);
+    let child = launch(home, cgroup.as_ref())?;
+    complete(home, &child)?;
     write_pid(given, &child).map(|()| child)
 }
 
@@ -566,35 +561,36 @@ fn is_alone(config: &Value, spec: &Spec) -> bool {
 }
 
 /// The caller must be back in its own pid namespace before it starts anything but this child.
-fn launch(p: &Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
+fn launch(p: &Home, cgroup: Option<&Cgroup>) -> Result<Child> {
     let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
-    if p.new & CLONE_NEWUSER == 0 || p.joins(CLONE_NEWPID) {
+    if p.new & CLONE_NEWUSER == 0 || p.joined & CLONE_NEWPID != 0 {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
     p.join(FOR_CHILDREN)?;
     let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
-    if p.start.is_some() && p.joins(CLONE_NEWPID) {
+    if p.start.is_some() && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
     }
     Ok(child)
 }
 
 /// The parent's half of the creation, hand in hand with `become_container`.
-fn complete(home: &mut Home, child: &Child, linux: &Linux, new: c_int) -> Result<()> {
+fn complete(home: &mut Home, child: &Child) -> Result<()> {
     let pid = child.pid.as_raw();
     home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
-    if new & CLONE_NEWUSER != 0 {
+    if home.new & CLONE_NEWUSER != 0 {
         if !unistd::geteuid().is_root() {
             echo("deny", format!("/proc/{pid}/setgroups"))?;
         }
+        let linux = &home.linux;
         for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let line =
-                |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
-            let lines: String = list_of(maps).iter().map(line).collect();
-            echo(&lines, format!("/proc/{pid}/{name}_map"))?;
+            let maps = list_of(maps).iter();
+            let lines =
+                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
+            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
         }
         tell(&child.socket);
     }
@@ -682,9 +678,9 @@ fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
 
 // ---- the child: namespaces and the root file system ---------------------------------------------
 
-fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
+fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     // Our copy of the lock: else we would hold it for ever.
-    let _ = p.home.lock.as_ref().map(|lock| unistd::close(lock.as_raw_fd()));
+    let _ = p.lock.as_ref().map(|lock| unistd::close(lock.as_raw_fd()));
     if p.new & CLONE_NEWUSER != 0 {
         wait_for_word(parent)?; // it has written our ids
     }
@@ -717,7 +713,7 @@ fn write_attributes(process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
+fn build_container(p: &Home, parent: &UnixStream) -> Result<()> {
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
@@ -729,7 +725,7 @@ fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
     let root = build_root(p)?;
     tell(parent);
     wait_for_word(parent)?;
-    run_hooks(p.home, "createContainer", "creating")?;
+    run_hooks(p, "createContainer", "creating")?;
     attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
     change_root(p, &root)
 }
@@ -741,7 +737,7 @@ const SYSCTLS: [(c_int, &str); 3] = [
     (CLONE_NEWIPC, "kernel/msg kernel/sem kernel/shm fs/mqueue/"),
 ];
 
-fn set_names(p: &Plan) -> Result<()> {
+fn set_names(p: &Home) -> Result<()> {
     if let Some(name) = p.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
         require(p.has(CLONE_NEWUTS), "hostname: expected a uts namespace")?;
         step!(unistd::sethostname(name), "hostname {name}")?;
@@ -787,7 +783,7 @@ fn propagate(at: &str, how: MsFlags) -> Result<()> {
 type Prepared = (Option<OwnedFd>, MsFlags, Option<MsFlags>, String);
 
 /// The sources of binds are opened while mounts of the host still spread to us.
-fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
+fn prepare(p: &Home, m: &Mount) -> Result<Prepared> {
     let is_mapped = m.uid_mappings().is_some() || m.gid_mappings().is_some();
     require(!is_mapped, "uidMappings: not supported")?;
     let typ = m.typ().as_deref().unwrap_or("none");
@@ -814,10 +810,10 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         }
     }
     flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p, "a", -1, -1) };
-    let source = match (typ, p.home.cgroup()) {
+    let source = match (typ, p.cgroup()) {
         _ if flags.contains(MsFlags::MS_BIND) => {
             let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
-            Some(Path::new(p.home.text("bundle")).join(source))
+            Some(Path::new(p.text("bundle")).join(source))
         }
         // Without a cgroup namespace a new mount would show all of the host's.
         ("cgroup" | "cgroup2", Ok(own)) if p.new & CLONE_NEWCGROUP == 0 => Some(own),
@@ -887,14 +883,14 @@ fn is_dir(fd: &OwnedFd) -> bool {
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
-fn build_root(p: &Plan) -> Result<OwnedFd> {
+fn build_root(p: &Home) -> Result<OwnedFd> {
     let name =
         |m: &Mount, Error(_, why)| error(format!("mounts: {}: {why}", m.destination().display()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
-    let rootfs = p.home.text("rootfs");
+    let rootfs = p.text("rootfs");
     let root = clone_tree(rootfs.as_ref(), MsFlags::MS_REC | nodev(p, "a", -1, -1))?;
     propagate("/", SLAVE)?;
     place(&root, rootfs.as_ref())?;
@@ -915,7 +911,7 @@ fn build_root(p: &Plan) -> Result<OwnedFd> {
 
 /// The rules of the device cgroup that there is not: a node that they close is bound nodev, and so
 /// is every mount, unless they open all devices.
-fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
+fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
     let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
     let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
@@ -928,7 +924,7 @@ fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
 }
 
 /// The nodes that every container has, those of config.json, and the usual links.
-fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
+fn make_devices(p: &Home, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
     for name in DEVICES.split(' ') {
         let path = PathBuf::from(format!("/dev/{name}"));
         bind_device(root, &path, &path, MsFlags::empty())?;
@@ -958,7 +954,7 @@ fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Resu
     bind(node, by_number(&target), flags)
 }
 
-fn make_device(p: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let (kind, dir) = match device.typ() {
         LinuxDeviceType::B => (S_IFBLK, "block"),
         LinuxDeviceType::P => (S_IFIFO, "pipe"),
@@ -985,7 +981,7 @@ fn make_device(p: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
 }
 
 /// Masked paths are covered by something empty, read-only ones by themselves.
-fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
+fn cover(p: &Home, root: &OwnedFd) -> Result<()> {
     let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let masked = list_of(p.linux.masked_paths()).iter().map(|path| (path, true));
     let shown = list_of(p.linux.readonly_paths()).iter().map(|path| (path, false));
@@ -1004,8 +1000,8 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
-    step!(unistd::fchdir(root), "cd {}", p.home.text("rootfs"))?;
+fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
+    step!(unistd::fchdir(root), "cd {}", p.text("rootfs"))?;
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     step!(unistd::chdir("/"), "cd /")?;
@@ -1021,7 +1017,7 @@ fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
 // ---- the process: terminal, rights, exec --------------------------------------------------------
 
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
-fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
+fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let process = &p.process;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
     let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -1034,14 +1030,12 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
         step!(set, "process.rlimits: {} {rlim_cur}:{rlim_max}", limit.typ())?;
     }
-    let preserved = p.given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-    let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))?;
-    let first = 3 + c_uint::from(preserved);
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;
     let is_bound = process.no_new_privileges() == Some(true);
-    // Whatever is open from there on closes when exec succeeds. A filter may forbid the call.
+    // Whatever else is open closes when exec succeeds. A filter may forbid the call.
     // SAFETY: integers only.
-    let close = unsafe { syscall(SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    let close =
+        unsafe { syscall(SYS_close_range, p.first_closed, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     attempt("close_range", Errno::result(close))?;
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
@@ -1066,7 +1060,7 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         install(&filter)?;
     }
     if p.start.is_some() {
-        run_hooks(p.home, "startContainer", "created")?; // the container's own programs
+        run_hooks(p, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
     let Err(errno) = unistd::execve(&c_string(&program), &args, &env);
@@ -1206,7 +1200,7 @@ fn install(filter: &Option<Vec<sock_filter>>) -> Result<()> {
     step!(Errno::result(set), "seccomp: {} instructions", filter.len()).map(drop)
 }
 
-fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
+fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
     let size = p.process.console_size().unwrap_or_default();
     let (ws_row, ws_col) = (size.height() as u16, size.width() as u16);
     let size = winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
@@ -1314,7 +1308,7 @@ fn update(id: &str, given: &Given) -> Result<u8> {
 /// The same steps, but the namespaces are there already.
 fn exec(id: &str, given: &Given) -> Result<u8> {
     shield()?;
-    let home = &Home::find(id)?;
+    let mut home = Home::find(id)?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
@@ -1323,12 +1317,11 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
         Some(path) => read_json(path)?.1,
         None => exec_process(&spec, given),
     };
-    let mut plan = plan(home, given, &spec, process)?;
-    let namespaces = list_of(plan.linux.namespaces()).iter();
-    let flags = namespaces.map(|namespace| namespace.typ() as c_int).sum();
-    plan.joined = vec![(flags, pidfd)];
+    home.prepare(spec, process, given)?;
+    home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
+    home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
-    let child = launch(&plan, cgroup.as_ref())?;
+    let child = launch(&home, cgroup.as_ref())?;
     attend(&child, given, || write_pid(given, &child).map(|()| tell(&child.socket)))
 }
 
