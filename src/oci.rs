@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Seek;
 use std::net::Shutdown;
+use std::os::unix::net::UnixListener;
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
@@ -35,7 +36,7 @@ const VERBS: [(&str, Verb); 14] = [
     ("spec", spec),
     ("create ID", |id, given| create(id, given, false)),
     ("run ID", |id, given| create(id, given, true)),
-    ("start ID", |id, _| start(&Home::locked(id)?, None)),
+    ("start ID", |id, _| start(&Home::locked(id)?)),
     ("state ID", |id, _| Home::find(id).and_then(|home| show(&home.report(home.status())))),
     ("kill ID [SIGNAL]", kill),
     ("delete ID", delete),
@@ -175,7 +176,7 @@ struct Home {
     new: c_int,                  // namespaces to make
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
-    start: Option<File>, // what `create` waits for; none with `exec`
+    start: Option<UnixListener>, // what `create` waits for; none with `exec`
     first_closed: c_uint,
 }
 
@@ -210,6 +211,11 @@ impl Home {
         let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
         attempt("flock", lock.lock())?;
         Ok(Home { dir, state, lock: Some(lock), ..Home::default() })
+    }
+
+    /// A short name for what may be too long for a socket.
+    fn start_path(&self) -> String {
+        format!("/proc/self/fd/{}/start", self.lock.as_ref().map_or(-1, |lock| lock.as_raw_fd()))
     }
 
     fn text(&self, key: &str) -> &str {
@@ -505,7 +511,7 @@ fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
     let mut home = Home::make(dir, state)?;
     let child = create_in(&mut home, spec, given);
     let go = |child| match is_run {
-        true => attend(&child, given, || start(&home, Some(&child))),
+        true => attend(&child, given, || start(&home)),
         false => Ok(0),
     };
     let outcome = child.and_then(go);
@@ -535,10 +541,7 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     let limits = limits(&home.state["config"]["linux"]["resources"])?;
     let cgroup = make_cgroup(home, &limits)?;
     home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
-    let path = home.dir.join("start");
-    step!(unistd::mkfifo(&path, stat::Mode::S_IRWXU), "mkfifo {}", path.display())?;
-    // Open for reading and writing, a FIFO never waits for the other side.
-    home.start = Some(attempt("start", File::options().read(true).write(true).open(&path))?);
+    home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
     let child = launch(home, cgroup.as_ref())?;
     complete(home, &child)?;
     write_pid(given, &child).map(|()| child)
@@ -627,18 +630,15 @@ fn hear(socket: &UnixStream) -> Result<bool> {
     }
 }
 
-/// `run` waits until its child is the command, and nobody can enter before that (see `status`).
-fn start(home: &Home, child: Option<&Child>) -> Result<u8> {
+/// Waits until the container is its command; until then nobody else may enter it, see `status`.
+fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
-    let path = home.dir.join("start");
-    let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
-    step!(open().and_then(|mut start| start.write_all(&[0])), "echo > {}", path.display())?;
-    if let Some(child) = child {
-        hear(&child.socket)?;
-        require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
+    hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
+    if let Some((pid, _)) = home.first() {
+        require(!is_husk_itself(pid)?, "process.args: is husk itself")?;
     }
-    step!(fs::remove_file(&path), "rm {}", path.display())?;
+    step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
@@ -1045,14 +1045,17 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let entered = enter();
     become_user(process)?;
     entered.or_else(|_| enter())?;
-    let (args, mut env) = (c_strings(process.args())?, c_strings(process.env())?);
-    if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
-        env.push(c_string(format!("HOME={}", home_of(process.user().uid()))));
-    }
-    let program = find_program(&list_of(process.args())[0], &env)?;
-    if let Some(mut start) = p.start.as_ref() {
+    let env = list_of(process.env()).iter().filter_map(|pair| pair.split_once('='));
+    let args = list_of(process.args());
+    let mut command = Command::new(find_program(&args[0], env.clone())?);
+    command.arg0(&args[0]).args(&args[1..]).env_clear();
+    command.env("HOME", home_of(process.user().uid())).envs(env);
+    if let Some(start) = p.start.as_ref() {
         tell(parent);
-        attempt("start", start.read_exact(&mut [0]))?;
+        let (caller, _) = attempt("accept", start.accept())?;
+        // SAFETY: from now on it is the caller of `start` whom an error must reach.
+        let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
+        attempt("dup3", Errno::result(dup))?;
     }
     leave_group()?;
     if is_bound {
@@ -1063,20 +1066,18 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
         run_hooks(p, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
-    let Err(errno) = unistd::execve(&c_string(&program), &args, &env);
-    Err(error(format!("exec {}: {}", program.display(), errno.desc())))
-}
-
-fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
-    list.iter().flatten().map(|text| CString::new(&**text).map_err(error)).collect()
+    attempt(format!("exec {}", args[0]), Err(command.exec()))
 }
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
-fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
+fn find_program<'a>(
+    name: &str,
+    mut env: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<PathBuf> {
     let is_path = name.contains('/');
-    let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+    let path = env.find(|(key, _)| *key == "PATH").map_or("", |(_, path)| path);
     let mut why = "executable file not found in $PATH".to_string();
-    for dir in if is_path { "" } else { path.unwrap_or_default() }.split(':') {
+    for dir in if is_path { "" } else { path }.split(':') {
         let file = Path::new(dir).join(name);
         match unistd::access(&file, unistd::AccessFlags::X_OK) {
             Ok(()) if !file.is_dir() => return Ok(file),
@@ -1327,10 +1328,8 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
     let mut process = spec.process().clone().unwrap_or_default();
-    let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
     let mut env = process.env().clone().unwrap_or_default();
-    env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
-    env.extend(given.all("env").map(str::to_string));
+    env.extend(given.all("env").map(str::to_string)); // the last one counts
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
     process.set_terminal(Some(given.get("tty").is_some()));
