@@ -14,10 +14,7 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::io::Seek;
-use std::net::Shutdown;
-use std::os::unix::net::UnixListener;
+use std::{collections::BTreeSet, io::Seek, net::Shutdown, os::unix::net::UnixListener};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
@@ -29,23 +26,23 @@ const OPTIONS: &str = "bundle= process= pid-file= console-socket= preserve-fds= 
     cwd= force all quiet resources= root= rootless log= log-format= format= systemd-cgroup debug \
     no-pivot no-new-keyring help version";
 
-type Verb = fn(&str, &Given) -> Result<u8>;
+type Verb = fn(&mut Home, &Given) -> Result<u8>;
 
 /// Each verb with its words, and what stands behind it.
 const VERBS: [(&str, Verb); 14] = [
     ("spec", spec),
-    ("create ID", |id, given| create(id, given, false)),
-    ("run ID", |id, given| create(id, given, true)),
-    ("start ID", |id, _| start(&Home::locked(id)?)),
-    ("state ID", |id, _| Home::find(id).and_then(|home| show(&home.report(home.status())))),
-    ("kill ID [SIGNAL]", kill),
-    ("delete ID", delete),
-    ("exec ID COMMAND...", exec),
-    ("ps ID", |id, _| show(&json!(all_pids(&Home::find(id)?.cgroup()?)))),
+    ("create ID", create),
+    ("run ID", create),
+    ("start CONTAINER", |home, _| start(home)),
+    ("state CONTAINER", |home, _| show(&home.report(home.status()))),
+    ("kill CONTAINER [SIGNAL]", kill),
+    ("delete CONTAINER", delete),
+    ("exec CONTAINER COMMAND...", exec),
+    ("ps CONTAINER", |home, _| show(&json!(all_pids(&home.cgroup()?)))),
     ("list", list),
-    ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
-    ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
-    ("update ID", update),
+    ("pause CONTAINER", |home, _| freeze(home, "running", "1")),
+    ("resume CONTAINER", |home, _| freeze(home, "paused", "0")),
+    ("update CONTAINER", update),
     ("features", |_, _| print(FEATURES)),
 ];
 
@@ -97,8 +94,12 @@ impl Given {
         self.all(option).next_back()
     }
 
+    fn is(&self, option: &str) -> bool {
+        self.get(option).is_some()
+    }
+
     fn in_foreground(&self) -> bool {
-        self.words[0] != "create" && self.get("detach").is_none()
+        self.words[0] != "create" && !self.is("detach")
     }
 }
 
@@ -142,21 +143,25 @@ fn command() -> Result<u8> {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
         let _ = LOG.set(file);
     }
-    if given.get("version").is_some() {
+    if given.is("version") {
         return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
     }
     // See `is_alone`: this would be the host's own file.
     require(unistd::getpid().as_raw() != 1, "can't be a container's first process")?;
     let verb = given.words.first().map(|verb| &**verb);
     let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == verb);
-    let Some((usage, act)) = known.filter(|_| given.get("help").is_none()) else {
+    let Some((usage, act)) = known.filter(|_| !given.is("help")) else {
         let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
         return Err(error(format!("expected one of\n{verbs}and options: {OPTIONS}")));
     };
     let (count, most) = (given.words.len(), usage.split(' ').count());
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
-    act(given.words.get(1).map_or("", |id| id), &given)
+    let Some(id) = given.words.get(1) else { return act(&mut Home::default(), &given) };
+    let mut home = Home::open(id, matches!(verb, Some("start" | "delete")))?;
+    let is_good = !home.state.is_null() || !usage.contains("CONTAINER") || given.is("force");
+    require(is_good, format!("container does not exist: {id}"))?;
+    act(&mut home, &given)
 }
 
 // ---- what is known of a container ---------------------------------------------------------------
@@ -181,36 +186,28 @@ struct Home {
 }
 
 impl Home {
-    fn dir(id: &str) -> Result<PathBuf> {
+    /// Only one command at a time creates, starts or deletes a container.
+    fn open(id: &str, is_locked: bool) -> Result<Home> {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
         let root = ROOT.get().filter(|_| is_good);
-        root.map(|root| root.join(id)).ok_or_else(|| error(format!("invalid container ID {id:?}")))
-    }
-
-    fn find(id: &str) -> Result<Home> {
-        let dir = Home::dir(id)?;
-        let state = fs::read(dir.join("state.json")).unwrap_or_default();
-        let state = serde_json::from_slice(&state);
-        let state = state.map_err(|_| error(format!("container does not exist: {id}")))?;
-        Ok(Home { dir, state, ..Home::default() })
-    }
-
-    /// Only one command at a time creates, starts or deletes a container.
-    fn locked(id: &str) -> Result<Home> {
-        let lock = File::open(Home::dir(id)?).ok();
+        let dir = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
+        let lock = File::open(&dir).ok().filter(|_| is_locked);
         lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))?;
-        Ok(Home { lock, ..Home::find(id)? })
+        let state = fs::read(dir.join("state.json")).unwrap_or_default();
+        let state = serde_json::from_slice(&state).unwrap_or_default();
+        Ok(Home { dir, state, lock, ..Home::default() })
     }
 
-    fn make(dir: PathBuf, state: Value) -> Result<Home> {
-        let mut builder = fs::DirBuilder::new();
+    fn make(&mut self) -> Result<()> {
+        let (dir, mut builder) = (&self.dir, fs::DirBuilder::new());
         require(!dir.exists(), "container with given ID already exists")?;
-        let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
-        let make = || above.and_then(|()| builder.recursive(false).create(&dir));
-        let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
+        let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(dir));
+        let make = || above.and_then(|()| builder.recursive(false).create(dir));
+        let lock = attempt(dir.display(), make().and_then(|()| File::open(dir)))?;
         attempt("flock", lock.lock())?;
-        Ok(Home { dir, state, lock: Some(lock), ..Home::default() })
+        self.lock = Some(lock);
+        Ok(())
     }
 
     /// A short name for what may be too long for a socket.
@@ -388,10 +385,11 @@ fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
 
 /// Where in `resources`, and what that is on cgroup 2: a file, and what to write to it.
 const KNOBS: &str = "\
-memory/limit memory.max=NUMBER  memory/reservation memory.low=NUMBER  memory/swap memory.swap.max=NUMBER
+memory/limit memory.max=NUMBER  memory/reservation memory.low=NUMBER
+memory/swap memory.swap.max=NUMBER  pids/limit pids.max=NUMBER
 cpu/quota cpu.max=NUMBER  cpu/burst cpu.max.burst=NUMBER  cpu/shares cpu.weight=NUMBER
 cpu/idle cpu.idle=NUMBER  cpu/cpus cpuset.cpus=NUMBER  cpu/mems cpuset.mems=NUMBER
-pids/limit pids.max=NUMBER  hugepageLimits/limit hugetlb.SIZE.max=NUMBER
+hugepageLimits/limit hugetlb.SIZE.max=NUMBER
 blockIO/weight io.weight=NUMBER  blockIO/weightDevice/weight io.weight=DEVICE NUMBER
 blockIO/throttleReadBpsDevice/rate io.max=DEVICE rbps=NUMBER
 blockIO/throttleWriteBpsDevice/rate io.max=DEVICE wbps=NUMBER
@@ -494,29 +492,27 @@ fn namespaces(home: &mut Home) -> Result<()> {
     require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
 
-fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
-    let (dir, bundle) = (Home::dir(id)?, given.get("bundle").unwrap_or("."));
+fn create(home: &mut Home, given: &Given) -> Result<u8> {
+    let bundle = given.get("bundle").unwrap_or(".");
     let bundle = attempt(bundle, fs::canonicalize(bundle))?;
     let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
     check(&config, &spec)?;
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
     let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
+    let is_run = given.words[0] == "run";
     if !is_run || !is_alone(&config, &spec) {
         shield()?;
     }
-    let state = json!({
-        "ociVersion": "1.2.0", "id": id, "bundle": bundle, "rootfs": rootfs, "created": now(),
-        "annotations": spec.annotations().clone().unwrap_or_default(), "config": config,
+    home.make()?;
+    home.state = json!({
+        "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
+        "created": now(), "annotations": config["annotations"], "config": config,
     });
-    let mut home = Home::make(dir, state)?;
-    let child = create_in(&mut home, spec, given);
-    let go = |child| match is_run {
-        true => attend(&child, given, || start(&home)),
-        false => Ok(0),
-    };
+    let child = create_in(home, spec, given);
+    let go = |child| if is_run { attend(&child, given, || start(home)) } else { Ok(0) };
     let outcome = child.and_then(go);
     if outcome.is_err() || given.in_foreground() {
-        remove(&home);
+        remove(home);
     }
     outcome
 }
@@ -1222,7 +1218,7 @@ fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
 
 // ---- the other verbs ----------------------------------------------------------------------------
 
-fn spec(_: &str, given: &Given) -> Result<u8> {
+fn spec(_: &mut Home, given: &Given) -> Result<u8> {
     let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
     let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
     let rootless = given.get("rootless").map(|_| Spec::rootless(uid, gid));
@@ -1233,13 +1229,12 @@ fn spec(_: &str, given: &Given) -> Result<u8> {
     step!(write(), "write {}", path.display()).map(|()| 0)
 }
 
-fn kill(id: &str, given: &Given) -> Result<u8> {
-    let home = Home::find(id)?;
+fn kill(home: &mut Home, given: &Given) -> Result<u8> {
     let text = given.words.get(2).map_or("TERM".into(), |text| text.to_uppercase());
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
-    if given.get("all").is_some() {
+    if given.is("all") {
         for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).filter_map(pidfd_open) {
             let _ = send_signal(&pidfd, number);
         }
@@ -1249,18 +1244,11 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     step!(send_signal(&pidfd, number), "kill -{number} {pid}").map(|_| 0)
 }
 
-fn delete(id: &str, given: &Given) -> Result<u8> {
-    let home = match Home::locked(id) {
-        // Perhaps a `create` that was killed half-way.
-        Err(_) if given.get("force").is_some() => {
-            return Home::dir(id).map(|dir| fs::remove_dir_all(dir).map_or(0, |()| 0));
-        }
-        home => home?,
-    };
+fn delete(home: &mut Home, given: &Given) -> Result<u8> {
     let status = home.status();
-    let why = format!("cannot delete container {id} that is not stopped: {status}");
-    require(status == "stopped" || given.get("force").is_some(), why)?;
-    remove(&home);
+    let why = format!("cannot delete a container that is not stopped: {status}");
+    require(status == "stopped" || given.is("force"), why)?;
+    remove(home);
     Ok(0)
 }
 
@@ -1275,14 +1263,14 @@ fn remove(home: &Home) {
     let _ = fs::remove_dir_all(&home.dir);
 }
 
-fn list(_: &str, given: &Given) -> Result<u8> {
+fn list(_: &mut Home, given: &Given) -> Result<u8> {
     let names = ROOT.get().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
-    let homes = names.filter_map(|name| Home::find(name.file_name().to_str()?).ok());
-    if given.get("quiet").is_some() {
+    let homes = names.filter_map(|name| Home::open(name.file_name().to_str()?, false).ok());
+    let homes = homes.filter(|home| !home.state.is_null());
+    if given.is("quiet") {
         return print(&homes.map(|home| format!("{}\n", home.text("id"))).collect::<String>());
     }
-    let found: Vec<Value> = homes.map(|home| home.report(home.status())).collect();
-    show(&json!(found))
+    show(&homes.map(|home| home.report(home.status())).collect())
 }
 
 /// So many seconds from now, at most a century.
@@ -1298,8 +1286,7 @@ fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     Ok(0)
 }
 
-fn update(id: &str, given: &Given) -> Result<u8> {
-    let home = Home::find(id)?;
+fn update(home: &mut Home, given: &Given) -> Result<u8> {
     let path = given.get("resources").filter(|path| *path != "-").unwrap_or("/proc/self/fd/0");
     let (resources, _) = read_json::<Value>(path)?;
     require(home.status() != "stopped", "container not running")?;
@@ -1307,9 +1294,8 @@ fn update(id: &str, given: &Given) -> Result<u8> {
 }
 
 /// The same steps, but the namespaces are there already.
-fn exec(id: &str, given: &Given) -> Result<u8> {
+fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
-    let mut home = Home::find(id)?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
@@ -1322,7 +1308,7 @@ fn exec(id: &str, given: &Given) -> Result<u8> {
     home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
-    let child = launch(&home, cgroup.as_ref())?;
+    let child = launch(home, cgroup.as_ref())?;
     attend(&child, given, || write_pid(given, &child).map(|()| tell(&child.socket)))
 }
 
@@ -1332,6 +1318,6 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     env.extend(given.all("env").map(str::to_string)); // the last one counts
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
-    process.set_terminal(Some(given.get("tty").is_some()));
+    process.set_terminal(Some(given.is("tty")));
     process
 }
