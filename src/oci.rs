@@ -18,6 +18,7 @@ use std::{collections::BTreeSet, io::Seek, net::Shutdown, os::unix::net::UnixLis
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 // ---- the command line ---------------------------------------------------------------------------
 
@@ -506,7 +507,7 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     home.make()?;
     home.state = json!({
         "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
-        "created": now(), "annotations": config["annotations"], "config": config,
+        "created": now(), "annotations": spec.annotations(), "config": config,
     });
     let child = create_in(home, spec, given);
     let go = |child| if is_run { attend(&child, given, || start(home)) } else { Ok(0) };
@@ -518,7 +519,7 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
 }
 
 /// In the foreground the terminal is the child's, from when it is told to go on until it ends.
-fn attend<T>(child: &Child, given: &Given, go: impl FnOnce() -> Result<T>) -> Result<u8> {
+fn attend(child: &Child, given: &Given, go: impl FnOnce() -> Result<u8>) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
     let status = go().and_then(|_| if is_waited { wait(child.pid, &terminal) } else { Ok(0) });
@@ -530,6 +531,7 @@ fn attend<T>(child: &Child, given: &Given, go: impl FnOnce() -> Result<T>) -> Re
     hear(&child.socket).and(status)
 }
 
+/// The parent's half of the creation, hand in hand with `become_container`.
 fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     let process = spec.process().clone().unwrap_or_default();
     home.prepare(spec, process, given)?;
@@ -538,9 +540,31 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     let cgroup = make_cgroup(home, &limits)?;
     home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
     home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
-    let child = launch(home, cgroup.as_ref())?;
-    complete(home, &child)?;
-    write_pid(given, &child).map(|()| child)
+    let child = launch(home, cgroup.as_ref(), given)?;
+    let pid = child.pid.as_raw();
+    home.state["pid"] = pid.into();
+    home.state["startTime"] = start_time(pid).into();
+    if home.new & CLONE_NEWUSER != 0 {
+        if !unistd::geteuid().is_root() {
+            echo("deny", format!("/proc/{pid}/setgroups"))?;
+        }
+        let linux = &home.linux;
+        for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
+            let maps = list_of(maps).iter();
+            let lines =
+                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
+            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
+        }
+        tell(&child.socket)?;
+    }
+    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
+    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
+    wait_for_word(&child.socket)?;
+    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
+    run_hooks(home, "createRuntime", "creating")?;
+    tell(&child.socket)?;
+    wait_for_word(&child.socket)?;
+    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display()).map(|()| child)
 }
 
 /// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
@@ -560,7 +584,7 @@ fn is_alone(config: &Value, spec: &Spec) -> bool {
 }
 
 /// The caller must be back in its own pid namespace before it starts anything but this child.
-fn launch(p: &Home, cgroup: Option<&Cgroup>) -> Result<Child> {
+fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
@@ -572,45 +596,16 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>) -> Result<Child> {
     if p.start.is_some() && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
     }
+    if let Some(path) = given.get("pid-file") {
+        step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
+    }
     Ok(child)
 }
 
-/// The parent's half of the creation, hand in hand with `become_container`.
-fn complete(home: &mut Home, child: &Child) -> Result<()> {
-    let pid = child.pid.as_raw();
-    home.state["pid"] = pid.into();
-    home.state["startTime"] = start_time(pid).into();
-    if home.new & CLONE_NEWUSER != 0 {
-        if !unistd::geteuid().is_root() {
-            echo("deny", format!("/proc/{pid}/setgroups"))?;
-        }
-        let linux = &home.linux;
-        for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let maps = list_of(maps).iter();
-            let lines =
-                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
-            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
-        }
-        tell(&child.socket);
-    }
-    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
-    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
-    wait_for_word(&child.socket)?;
-    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
-    run_hooks(home, "createRuntime", "creating")?;
-    tell(&child.socket);
-    wait_for_word(&child.socket)?;
-    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display())
-}
-
-fn write_pid(given: &Given, child: &Child) -> Result<()> {
-    let write = |path: &str| step!(fs::write(path, child.pid.to_string()), "echo PID > {path}");
-    given.get("pid-file").map_or(Ok(()), write)
-}
-
 /// One side's word to the other that it may go on.
-fn tell(socket: &UnixStream) {
-    let _ = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+fn tell(socket: &UnixStream) -> Result<u8> {
+    let sent = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+    attempt("the other side is gone", sent).map(|_| 0)
 }
 
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
@@ -663,8 +658,9 @@ fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
     let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
     command.env_clear().envs(pairs).stdin(input).stdout(Stdio::null());
     let mut child = step!(command.spawn(), "{what}")?;
-    let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
-    if !wait_while(in_seconds(limit), || matches!(child.try_wait(), Ok(None))) {
+    let seconds = hook.timeout().unwrap_or(i64::MAX).clamp(0, i64::from(i32::MAX)) as u64;
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    if !wait_while(deadline, || matches!(child.try_wait(), Ok(None))) {
         let _ = child.kill();
         return Err(error(format!("{what}: timeout")));
     }
@@ -687,10 +683,23 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     }
     write_attributes(&p.process)?; // as long as /proc is the host's, which can be trusted
     p.join(!FOR_CHILDREN)?;
-    if p.start.is_some() {
-        build_container(p, parent)?;
-    } else {
+    if p.new & CLONE_NEWCGROUP != 0 {
+        step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
+    }
+    if p.new & CLONE_NEWNET != 0 {
+        step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
+    }
+    if p.start.is_none() {
         wait_for_word(parent)?;
+    } else {
+        set_names(p)?;
+        stat::umask(stat::Mode::empty());
+        let root = build_root(p)?;
+        tell(parent)?;
+        wait_for_word(parent)?;
+        run_hooks(p, "createContainer", "creating")?;
+        attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
+        change_root(p, &root)?;
     }
     p.console.iter().try_for_each(|console| open_terminal(p, console))?;
     enter(p, parent)
@@ -707,23 +716,6 @@ fn write_attributes(process: &Process) -> Result<()> {
         value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
     }
     Ok(())
-}
-
-fn build_container(p: &Home, parent: &UnixStream) -> Result<()> {
-    if p.new & CLONE_NEWCGROUP != 0 {
-        step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
-    }
-    if p.new & CLONE_NEWNET != 0 {
-        step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
-    }
-    set_names(p)?;
-    stat::umask(stat::Mode::empty());
-    let root = build_root(p)?;
-    tell(parent);
-    wait_for_word(parent)?;
-    run_hooks(p, "createContainer", "creating")?;
-    attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
-    change_root(p, &root)
 }
 
 /// What may be set is what only a namespace keeps away from the host.
@@ -893,15 +885,17 @@ fn build_root(p: &Home) -> Result<OwnedFd> {
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
-    let mut new_dev = Some(MsFlags::empty());
+    let mut has_dev = true;
     for (m, mut prepared) in mounts {
         if m.destination() == "/dev" {
-            new_dev = prepared.0.is_none().then_some(prepared.1);
-            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it
+            has_dev = prepared.0.is_none();
+            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
         }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
-    new_dev.map_or(Ok(()), |flags| make_devices(p, &root, flags))?;
+    if has_dev {
+        make_devices(p, &root)?;
+    }
     cover(p, &root).map(|()| root)
 }
 
@@ -920,7 +914,7 @@ fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
 }
 
 /// The nodes that every container has, those of config.json, and the usual links.
-fn make_devices(p: &Home, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
+fn make_devices(p: &Home, root: &OwnedFd) -> Result<()> {
     for name in DEVICES.split(' ') {
         let path = PathBuf::from(format!("/dev/{name}"));
         bind_device(root, &path, &path, MsFlags::empty())?;
@@ -934,11 +928,6 @@ fn make_devices(p: &Home, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
             Err(Errno::EEXIST) => {}
             made => step!(made, "ln -s {to} /dev/{name}")?,
         }
-    }
-    if flags_of_dev.contains(MsFlags::MS_RDONLY) {
-        let flags = flags_of_dev | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        let at = by_number(&dev);
-        step!(mount(NONE, &*at, NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
     }
     Ok(())
 }
@@ -1003,13 +992,18 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
-    if p.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-        let flags = flags | nodev(p, "a", -1, -1);
-        step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro /")?;
+    let is_ro = |options: &Option<Vec<String>>| list_of(options).iter().any(|word| word == "ro");
+    let mut mounts = list_of(p.spec.mounts()).iter();
+    let ro_dev = mounts.any(|m| m.destination() == "/dev" && is_ro(m.options())).then_some("/dev");
+    let ro_root = (p.state["config"]["root"]["readonly"] == true).then_some("/");
+    for path in ro_dev.into_iter().chain(ro_root) {
+        let old = attempt(path, statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
+        let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
+        step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {path}")?;
     }
     Ok(())
 }
+
 // ---- the process: terminal, rights, exec --------------------------------------------------------
 
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
@@ -1047,7 +1041,7 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     command.arg0(&args[0]).args(&args[1..]).env_clear();
     command.env("HOME", home_of(process.user().uid())).envs(env);
     if let Some(start) = p.start.as_ref() {
-        tell(parent);
+        tell(parent)?;
         let (caller, _) = attempt("accept", start.accept())?;
         // SAFETY: from now on it is the caller of `start` whom an error must reach.
         let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
@@ -1256,7 +1250,7 @@ fn delete(home: &mut Home, given: &Given) -> Result<u8> {
 fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = send_signal(&pidfd, SIGKILL);
-        wait_while(in_seconds(10), || home.first().is_some());
+        wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
     home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
@@ -1273,16 +1267,11 @@ fn list(_: &mut Home, given: &Given) -> Result<u8> {
     show(&homes.map(|home| home.report(home.status())).collect())
 }
 
-/// So many seconds from now, at most a century.
-fn in_seconds(seconds: u64) -> Instant {
-    Instant::now() + Duration::from_secs(seconds.min(100 * 366 * 86400))
-}
-
 fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     let status = home.status();
     require(status == wanted, format!("the container is {status}, not {wanted}"))?;
     echo(word, home.cgroup()?.join("cgroup.freeze"))?;
-    wait_while(in_seconds(10), || home.status() == wanted);
+    wait_while(Instant::now() + PATIENCE, || home.status() == wanted);
     Ok(0)
 }
 
@@ -1308,8 +1297,8 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
-    let child = launch(home, cgroup.as_ref())?;
-    attend(&child, given, || write_pid(given, &child).map(|()| tell(&child.socket)))
+    let child = launch(home, cgroup.as_ref(), given)?;
+    attend(&child, given, || tell(&child.socket))
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
