@@ -141,7 +141,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
 /// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes, and what a
 /// container says of itself has no end: 16 MiB are enough.
 fn read(path: impl AsRef<Path>) -> Result<String> {
-    let mut bytes = vec![];
+    let mut bytes = Vec::with_capacity(4096); // in one piece, as a rule
     let read = File::open(&path).and_then(|file| file.take(1 << 24).read_to_end(&mut bytes));
     attempt(format_args!("cat {}", path.as_ref().display()), read)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -1079,11 +1079,11 @@ fn place(tree: &OwnedFd, target: &Path) -> Result<()> {
 /// As `mkdir -p` or `touch`; also where a symlink points to what is missing.
 fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
-    match (path.try_exists()?, fs::read_link(path)) {
-        (true, _) => Ok(()),
-        (false, Ok(link)) => make_target(&parent.join(link), is_dir),
-        (false, _) if is_dir => fs::create_dir_all(path),
-        (false, _) => {
+    match path.try_exists()?.then_some(path).ok_or_else(|| fs::read_link(path)) {
+        Ok(_) => Ok(()),
+        Err(Ok(link)) => make_target(&parent.join(link), is_dir),
+        Err(_) if is_dir => fs::create_dir_all(path),
+        Err(_) => {
             fs::create_dir_all(parent)?;
             File::options().append(true).create(true).open(path).map(drop)
         }

@@ -234,11 +234,11 @@ impl Home {
     }
 
     fn status(&self) -> &'static str {
-        let events = self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
+        let events = || self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
         match self.first() {
             None => "stopped",
             Some(_) if self.dir.join("start").exists() => "created",
-            Some(_) if events.is_ok_and(|events| events.contains("frozen 1")) => "paused",
+            Some(_) if events().is_ok_and(|events| events.contains("frozen 1")) => "paused",
             Some(_) => "running",
         }
     }
@@ -626,9 +626,8 @@ fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
     hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
-    if let Some((pid, _)) = home.first() {
-        require(!is_husk_itself(pid)?, "process.args: is husk itself")?;
-    }
+    let pid = home.state["pid"].as_i64().unwrap_or_default();
+    require(!is_husk_itself(Pid::from_raw(pid as i32))?, "process.args: is husk itself")?;
     step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
@@ -1103,8 +1102,9 @@ fn become_user(process: &Process) -> Result<()> {
     let user = process.user();
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
     let groups = Vec::from_iter(list_of(user.additional_gids()).iter().copied().map(Gid::from_raw));
-    if !groups.is_empty() || !read("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny") {
-        step!(unistd::setgroups(&groups), "setpriv --groups {groups:?}")?;
+    let grouped = unistd::setgroups(&groups);
+    if !*ROOTLESS || !groups.is_empty() {
+        step!(grouped, "setpriv --groups {groups:?}")?; // else the kernel may deny it
     }
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;
     attempt("prctl PR_SET_KEEPCAPS", prctl::set_keepcaps(true))?;
@@ -1252,7 +1252,8 @@ fn remove(home: &Home) {
         let _ = send_signal(&pidfd, SIGKILL);
         wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
-    home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
+    let dir = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err()); // as a rule that is all
+    dir.iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
 }
