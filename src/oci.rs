@@ -159,7 +159,7 @@ fn command() -> Result<u8> {
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
     let Some(id) = given.words.get(1) else { return act(&mut Home::default(), &given) };
-    let mut home = Home::open(id, matches!(verb, Some("start" | "delete")))?;
+    let mut home = Home::open(id, matches!(verb, Some("start" | "delete" | "exec")))?;
     let is_good = !home.state.is_null() || !usage.contains("CONTAINER") || given.is("force");
     require(is_good, format!("container does not exist: {id}"))?;
     act(&mut home, &given)
@@ -182,12 +182,12 @@ struct Home {
     new: c_int,                  // namespaces to make
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
-    start: Option<UnixListener>, // what `create` waits for; none with `exec`
+    start: Option<UnixListener>, // whence `start` comes, after `create`
     first_closed: c_uint,
 }
 
 impl Home {
-    /// Only one command at a time creates, starts or deletes a container.
+    /// Only one command at a time creates, starts, enters or deletes a container.
     fn open(id: &str, is_locked: bool) -> Result<Home> {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
@@ -510,7 +510,7 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
         "created": now(), "annotations": spec.annotations(), "config": config,
     });
     let child = create_in(home, spec, given);
-    let go = |child| if is_run { attend(&child, given, || start(home)) } else { Ok(0) };
+    let go = |child| if is_run { attend(&child, given, || set_going(home, &child)) } else { Ok(0) };
     let outcome = child.and_then(go);
     if outcome.is_err() || given.in_foreground() {
         remove(home);
@@ -539,7 +539,9 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     let limits = limits(&home.state["config"]["linux"]["resources"])?;
     let cgroup = make_cgroup(home, &limits)?;
     home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
-    home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
+    if given.words[0] == "create" {
+        home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
+    }
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
     home.state["pid"] = pid.into();
@@ -568,7 +570,7 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
 }
 
 /// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
-/// `start` need only see that its command is not husk. Else husk shields itself, see chapter 8.
+/// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
 fn is_alone(config: &Value, spec: &Spec) -> bool {
     let namespaces = spec.linux().iter().flat_map(|linux| list_of(linux.namespaces()));
     let mut own = namespaces.filter(|namespace| namespace.path().is_none());
@@ -593,7 +595,7 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     }
     p.join(FOR_CHILDREN)?;
     let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
-    if p.start.is_some() && p.joined & CLONE_NEWPID != 0 {
+    if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
     }
     if let Some(path) = given.get("pid-file") {
@@ -621,13 +623,19 @@ fn hear(socket: &UnixStream) -> Result<bool> {
     }
 }
 
-/// Waits until the container is its command; until then nobody else may enter it, see `status`.
+/// `start`, for the caller of `run`. Until the child is the command, nobody else may enter.
+fn set_going(home: &Home, child: &Child) -> Result<u8> {
+    tell(&child.socket)?;
+    hear(&child.socket)?;
+    require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
+    let _ = home.lock.as_ref().map(File::unlock);
+    run_hooks(home, "poststart", "running").map(|()| 0)
+}
+
 fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
     hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
-    let pid = home.state["pid"].as_i64().unwrap_or_default();
-    require(!is_husk_itself(Pid::from_raw(pid as i32))?, "process.args: is husk itself")?;
     step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
@@ -688,9 +696,7 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     if p.new & CLONE_NEWNET != 0 {
         step!(netlink(RTM_SETLINK, &link("lo", IFF_UP, &[])), "ip link set lo up")?;
     }
-    if p.start.is_none() {
-        wait_for_word(parent)?;
-    } else {
+    if p.new != 0 {
         set_names(p)?;
         stat::umask(stat::Mode::empty());
         let root = build_root(p)?;
@@ -1039,19 +1045,21 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let mut command = Command::new(find_program(&args[0], env.clone())?);
     command.arg0(&args[0]).args(&args[1..]).env_clear();
     command.env("HOME", home_of(process.user().uid())).envs(env);
-    if let Some(start) = p.start.as_ref() {
-        tell(parent)?;
+    tell(parent)?;
+    if let Some(start) = &p.start {
         let (caller, _) = attempt("accept", start.accept())?;
         // SAFETY: from now on it is the caller of `start` whom an error must reach.
         let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
         attempt("dup3", Errno::result(dup))?;
+    } else {
+        wait_for_word(parent)?;
     }
     leave_group()?;
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
         install(&filter)?;
     }
-    if p.start.is_some() {
+    if p.new != 0 {
         run_hooks(p, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
@@ -1200,7 +1208,7 @@ fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
     let (rights, flags) = ([socket::ControlMessage::ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL);
     let sent = socket::sendmsg::<()>(console.as_raw_fd(), &text, &rights, flags, None);
     attempt("--console-socket", sent)?;
-    if p.start.is_some() {
+    if p.new != 0 {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
         bind(format!("/dev/pts/{number}"), "/dev/console", MsFlags::MS_NOEXEC)?;
     }
@@ -1286,6 +1294,7 @@ fn update(home: &mut Home, given: &Given) -> Result<u8> {
 /// The same steps, but the namespaces are there already.
 fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
+    home.lock = None;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
@@ -1299,7 +1308,7 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
     let child = launch(home, cgroup.as_ref(), given)?;
-    attend(&child, given, || tell(&child.socket))
+    attend(&child, given, || wait_for_word(&child.socket).and_then(|()| tell(&child.socket)))
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
