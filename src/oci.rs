@@ -955,7 +955,10 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let is_it = |path: &PathBuf| {
         stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
     };
-    let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
+    // The kernel's own name for it, if the container has another.
+    let uevent = read(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).unwrap_or_default();
+    let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).unwrap_or_default();
+    let places = [path.clone(), Path::new("/dev").join(name)];
     if let Some(node) = places.iter().find(|path| kind != S_IFIFO && is_it(path)) {
         return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
     }
