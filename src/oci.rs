@@ -14,7 +14,7 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, io::Seek, net::Shutdown, os::unix::net::UnixListener};
+use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
@@ -501,7 +501,7 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
     let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
     let is_run = given.words[0] == "run";
-    if !is_run || !is_alone(&config, &spec) {
+    if !is_run || !is_alone(&config) {
         shield()?;
     }
     home.make()?;
@@ -510,8 +510,7 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
         "created": now(), "annotations": spec.annotations(), "config": config,
     });
     let child = create_in(home, spec, given);
-    let go = |child| if is_run { attend(&child, given, || set_going(home, &child)) } else { Ok(0) };
-    let outcome = child.and_then(go);
+    let outcome = child.and_then(|child| if is_run { attend(home, &child, given) } else { Ok(0) });
     if outcome.is_err() || given.in_foreground() {
         remove(home);
     }
@@ -519,16 +518,25 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
 }
 
 /// In the foreground the terminal is the child's, from when it is told to go on until it ends.
-fn attend(child: &Child, given: &Given, go: impl FnOnce() -> Result<u8>) -> Result<u8> {
+fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
-    let status = go().and_then(|_| if is_waited { wait(child.pid, &terminal) } else { Ok(0) });
+    let status = set_going(home, child);
+    let status = status.and_then(|()| if is_waited { wait(child.pid, &terminal) } else { Ok(0) });
     terminal.iter().for_each(take_back_terminal);
     if status.is_err() {
-        let _ = child.socket.shutdown(Shutdown::Both); // it may still wait for our word
+        let _ = signal::kill(child.pid, Signal::SIGKILL);
     }
-    // What the child says after that is why it could not become the command.
-    hear(&child.socket).and(status)
+    status
+}
+
+/// As `start`, but for our own child. Nobody else may enter the container before it is its command.
+fn set_going(home: &Home, child: &Child) -> Result<()> {
+    tell(&child.socket)?;
+    hear(&child.socket)?;
+    require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
+    let _ = home.lock.as_ref().map(File::unlock);
+    if home.new != 0 { run_hooks(home, "poststart", "running") } else { Ok(()) }
 }
 
 /// The parent's half of the creation, hand in hand with `become_container`.
@@ -571,17 +579,13 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
 
 /// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
 /// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
-fn is_alone(config: &Value, spec: &Spec) -> bool {
-    let namespaces = spec.linux().iter().flat_map(|linux| list_of(linux.namespaces()));
-    let mut own = namespaces.filter(|namespace| namespace.path().is_none());
-    let is_kept = |name: &Value| {
-        let name = name.as_str().and_then(|name| name.strip_prefix("CAP_"));
-        KEPT.split(' ').any(|kept| Some(kept) == name)
-    };
-    let capabilities = config["process"]["capabilities"]["bounding"].as_array();
+fn is_alone(config: &Value) -> bool {
+    let list = |path| config.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    let mut namespaces = list("/linux/namespaces");
+    let mut names = list("/process/capabilities/bounding").filter_map(Value::as_str);
     cfg!(target_feature = "crt-static")
-        && own.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid)
-        && capabilities.is_none_or(|names| names.iter().all(is_kept))
+        && namespaces.any(|one| one["type"] == "pid" && is_nothing(&one["path"]))
+        && names.all(|name| KEPT.split(' ').any(|kept| name == format!("CAP_{kept}")))
         && is_nothing(&config["hooks"]["startContainer"])
 }
 
@@ -605,9 +609,9 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
 }
 
 /// One side's word to the other that it may go on.
-fn tell(socket: &UnixStream) -> Result<u8> {
+fn tell(socket: &UnixStream) -> Result<()> {
     let sent = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
-    attempt("the other side is gone", sent).map(|_| 0)
+    attempt("the other side is gone", sent).map(drop)
 }
 
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
@@ -621,15 +625,6 @@ fn hear(socket: &UnixStream) -> Result<bool> {
         Ok(n) if n > 1 => Err(Error(text[0], String::from_utf8_lossy(&text[1..n]).into())),
         other => Ok(other == Ok(1)),
     }
-}
-
-/// `start`, for the caller of `run`. Until the child is the command, nobody else may enter.
-fn set_going(home: &Home, child: &Child) -> Result<u8> {
-    tell(&child.socket)?;
-    hear(&child.socket)?;
-    require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
-    let _ = home.lock.as_ref().map(File::unlock);
-    run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
 fn start(home: &Home) -> Result<u8> {
@@ -1311,7 +1306,8 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
     let child = launch(home, cgroup.as_ref(), given)?;
-    attend(&child, given, || wait_for_word(&child.socket).and_then(|()| tell(&child.socket)))
+    wait_for_word(&child.socket)?;
+    attend(home, &child, given)
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
