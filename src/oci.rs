@@ -203,12 +203,10 @@ impl Home {
     fn make(&mut self) -> Result<()> {
         let (dir, mut builder) = (&self.dir, fs::DirBuilder::new());
         require(!dir.exists(), "container with given ID already exists")?;
-        let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(dir));
-        let make = || above.and_then(|()| builder.recursive(false).create(dir));
-        let lock = attempt(dir.display(), make().and_then(|()| File::open(dir)))?;
-        attempt("flock", lock.lock())?;
-        self.lock = Some(lock);
-        Ok(())
+        let above = fs::create_dir_all(dir.parent().unwrap_or(dir));
+        let make = || above.and_then(|()| builder.mode(0o700).create(dir));
+        self.lock = Some(attempt(dir.display(), make().and_then(|()| File::open(dir)))?);
+        self.lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))
     }
 
     /// A short name for what may be too long for a socket.
@@ -327,8 +325,7 @@ fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
 
 // ---- cgroup -------------------------------------------------------------------------------------
 
-/// Below the cgroup2 mount; a user's, below the cgroup that is delegated to them. systemd's form is
-/// SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
+/// systemd's form of a path is SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
 fn make_cgroup(home: &Home, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
     let default = || format!("husk-oci/{}", home.text("id")).into();
     let path = home.linux.cgroups_path().clone().unwrap_or_else(default);
@@ -360,8 +357,7 @@ fn open_cgroup(dir: PathBuf) -> Result<Cgroup> {
     Ok(Cgroup { dir, fd, lock })
 }
 
-/// A limit indeed needs its file to exist. Not so what podman and containerd ask for where their
-/// user did not ask for anything.
+/// What podman and containerd ask for where their user did not ask for anything is none.
 fn is_limit((file, value): &(String, String)) -> bool {
     let defaults = [("pids.max", "2048"), ("cpu.weight", "39")];
     !value.starts_with("max") && !defaults.contains(&(file, value))
@@ -419,8 +415,7 @@ fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// From the numbers of cgroup 1, in which runtime-spec counts, to those of cgroup 2. None is not
-/// to be changed.
+/// From the numbers of cgroup 1, in which runtime-spec counts, to those of cgroup 2.
 fn translated(key: &str, item: &Value) -> Option<String> {
     let number = |key: &str| item[key].as_i64().unwrap_or(0);
     Some(match (key, number(key)) {
@@ -750,8 +745,7 @@ const SLAVE: MsFlags = MsFlags::from_bits_retain(MS_SLAVE | MS_REC);
 const PROPAGATION: MsFlags =
     MsFlags::from_bits_retain(MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
 
-/// The words of fstab(5) are the kernel's names of flags, mount(2), but for two; all others are the
-/// file system's own. An r before one means: also what is mounted below.
+/// The words of fstab(5) are the kernel's names of flags, but for two. r means: and all below it.
 fn flag(word: &str) -> Option<MsFlags> {
     let name = match word {
         "ro" => "RDONLY".into(),
@@ -766,8 +760,7 @@ fn propagate(at: &str, how: MsFlags) -> Result<()> {
     step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {at}")
 }
 
-/// What is mounted: a tree if it is a bind, which is not attached anywhere yet. Then the flags, how
-/// it spreads, and the options that are the file system's own.
+/// A tree if it is a bind, the flags, how it spreads, and the file system's own options.
 type Prepared = (Option<OwnedFd>, MsFlags, Option<MsFlags>, String);
 
 /// The sources of binds are opened while mounts of the host still spread to us.
@@ -836,8 +829,7 @@ fn attach(root: &OwnedFd, m: &Mount, (tree, flags, spreads, data): Prepared) -> 
     propagate(&by_number(&attempt("open", inside(root, m.destination(), None))?), how)
 }
 
-/// Opens, and if `is_dir` says what is missing makes, a path below the new root. The kernel lets
-/// neither a symlink nor `..` lead out of it.
+/// Opens a path below the root, which neither a symlink nor `..` leads out of, or makes it first.
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
@@ -899,8 +891,7 @@ fn build_root(p: &Home) -> Result<OwnedFd> {
     cover(p, &root).map(|()| root)
 }
 
-/// The rules of the device cgroup that there is not: a node that they close is bound nodev, and so
-/// is every mount, unless they open all devices.
+/// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
 fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
     let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
@@ -1040,7 +1031,8 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     entered.or_else(|_| enter())?;
     let env = list_of(process.env()).iter().filter_map(|pair| pair.split_once('='));
     let args = list_of(process.args());
-    let mut command = Command::new(find_program(&args[0], env.clone())?);
+    let path = env.clone().find(|(key, _)| *key == "PATH").map_or("", |(_, path)| path);
+    let mut command = Command::new(find_program(&args[0], path)?);
     command.arg0(&args[0]).args(&args[1..]).env_clear();
     command.env("HOME", home_of(process.user().uid())).envs(env);
     tell(parent)?;
@@ -1065,12 +1057,8 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
 }
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
-fn find_program<'a>(
-    name: &str,
-    mut env: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<PathBuf> {
+fn find_program(name: &str, path: &str) -> Result<PathBuf> {
     let is_path = name.contains('/');
-    let path = env.find(|(key, _)| *key == "PATH").map_or("", |(_, path)| path);
     let mut why = "executable file not found in $PATH".to_string();
     for dir in if is_path { "" } else { path }.split(':') {
         let file = Path::new(dir).join(name);
@@ -1125,8 +1113,7 @@ fn become_user(process: &Process) -> Result<()> {
     step!(ambient.iter().try_for_each(ambient::raise), "setpriv --ambient-caps {ambient:?}")
 }
 
-/// The profile as a program for the kernel's BPF machine, like the walk's. Rules that look at
-/// arguments come first; names that this machine has no number for can't be called.
+/// A program for the kernel's BPF machine, like the walk's, with rules about arguments first.
 fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     let answer = |action: LinuxSeccompAction, errno| bpf(BPF_RET, action.as_u32(errno), 0, 0);
     let mut rules: Vec<&LinuxSyscall> = list_of(profile.syscalls()).iter().collect();
