@@ -183,7 +183,7 @@ struct Home {
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
     start: Option<UnixListener>, // whence `start` comes, after `create`
-    first_closed: c_uint,
+    closed: c_uint,              // the first file descriptor that the command does not get
 }
 
 impl Home {
@@ -449,8 +449,7 @@ impl Home {
         let connect = |path| step!(UnixStream::connect(path), "connect {path}");
         self.console = path.map(connect).transpose()?;
         let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-        let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))?;
-        self.first_closed = 3 + c_uint::from(preserved);
+        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
         self.linux = spec.linux().clone().unwrap_or_default();
         (self.spec, self.process) = (spec, process);
         Ok(())
@@ -864,8 +863,7 @@ fn is_dir(fd: &OwnedFd) -> bool {
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
 fn build_root(p: &Home) -> Result<OwnedFd> {
-    let name =
-        |m: &Mount, Error(_, why)| error(format!("mounts: {}: {why}", m.destination().display()));
+    let name = |m: &Mount, Error(_, why)| error(format!("mounts: {:?}: {why}", m.destination()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
@@ -906,8 +904,7 @@ fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
 
 /// The nodes that every container has, those of config.json, and the usual links.
 fn make_devices(p: &Home, root: &OwnedFd) -> Result<()> {
-    for name in DEVICES.split(' ') {
-        let path = PathBuf::from(format!("/dev/{name}"));
+    for path in DEVICES.split(' ').map(|name| Path::new("/dev").join(name)) {
         bind_device(root, &path, &path, MsFlags::empty())?;
     }
     for device in list_of(p.linux.devices()) {
@@ -951,8 +948,7 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
     let above = attempt(path.display(), inside(root, above, Some(true)))?;
     let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
-    let why = format!("linux.devices: {}: not on the host, can't be opened", path.display());
-    log("warning", why);
+    log("warning", format!("linux.devices: {}: not on the host", path.display()));
     match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
         Err(Errno::EEXIST) => Ok(()),
         made => step!(made, "mknod {}", path.display()),
@@ -986,11 +982,11 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
-    let is_ro = |options: &Option<Vec<String>>| list_of(options).iter().any(|word| word == "ro");
-    let mut mounts = list_of(p.spec.mounts()).iter();
-    let ro_dev = mounts.any(|m| m.destination() == "/dev" && is_ro(m.options())).then_some("/dev");
-    let ro_root = (p.state["config"]["root"]["readonly"] == true).then_some("/");
-    for path in ro_dev.into_iter().chain(ro_root) {
+    let is_dev = |m: &&Mount| m.destination() == "/dev";
+    let dev = list_of(p.spec.mounts()).iter().find(is_dev).and_then(|m| m.options().as_ref());
+    let dev = dev.is_some_and(|options| options.iter().any(|word| word == "ro"));
+    let root = p.state["config"]["root"]["readonly"] == true;
+    for (path, _) in [("/dev", dev), ("/", root)].into_iter().filter(|(_, is_ro)| *is_ro) {
         let old = attempt(path, statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
         let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
         step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {path}")?;
@@ -1008,18 +1004,16 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     for limit in list_of(process.rlimits()) {
-        let (rlim_cur, rlim_max) = (limit.soft(), limit.hard());
-        let value = rlimit { rlim_cur, rlim_max };
+        let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
         // SAFETY: the kernel reads one rlimit. Its numbers follow the order of these names.
         let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
-        step!(set, "process.rlimits: {} {rlim_cur}:{rlim_max}", limit.typ())?;
+        step!(set, "process.rlimits: {} {}:{}", limit.typ(), limit.soft(), limit.hard())?;
     }
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;
     let is_bound = process.no_new_privileges() == Some(true);
     // Whatever else is open closes when exec succeeds. A filter may forbid the call.
     // SAFETY: integers only.
-    let close =
-        unsafe { syscall(SYS_close_range, p.first_closed, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    let close = unsafe { syscall(SYS_close_range, p.closed, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     attempt("close_range", Errno::result(close))?;
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
@@ -1087,9 +1081,8 @@ fn become_user(process: &Process) -> Result<()> {
         CapSet::from_bitmask_truncate(names.filter_map(|name| capability(&name.to_string())).sum())
     };
     let (wanted, held) = (set(LinuxCapabilities::bounding), bounding::probe());
-    if !(wanted - held).is_empty() {
-        let why = format!("process.capabilities: {:?}: not held, so not given", wanted - held);
-        log("warning", why);
+    if !held.issuperset(wanted) {
+        log("warning", format!("process.capabilities: {:?}: not held", wanted - held));
     }
     let drop = || (held - wanted).iter().try_for_each(bounding::drop);
     step!(drop().and_then(|()| bounding::clear_unknown()), "setpriv --bounding-set {wanted:?}")?;
