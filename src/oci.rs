@@ -501,7 +501,8 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     home.make()?;
     home.state = json!({
         "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
-        "created": now(), "annotations": spec.annotations(), "config": config,
+        "created": now(), "config": config,
+        "annotations": spec.annotations().clone().unwrap_or_default(),
     });
     let child = create_in(home, spec, given);
     let outcome = child.and_then(|child| if is_run { attend(home, &child, given) } else { Ok(0) });
@@ -1023,12 +1024,8 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let entered = enter();
     become_user(process)?;
     entered.or_else(|_| enter())?;
-    let env = list_of(process.env()).iter().filter_map(|pair| pair.split_once('='));
-    let args = list_of(process.args());
-    let path = env.clone().find(|(key, _)| *key == "PATH").map_or("", |(_, path)| path);
-    let mut command = Command::new(find_program(&args[0], path)?);
-    command.arg0(&args[0]).args(&args[1..]).env_clear();
-    command.env("HOME", home_of(process.user().uid())).envs(env);
+    let (args, env) = (c_strings(process.args())?, environment(process)?);
+    let program = find_program(&list_of(process.args())[0], &env)?;
     tell(parent)?;
     if let Some(start) = &p.start {
         let (caller, _) = attempt("accept", start.accept())?;
@@ -1047,14 +1044,20 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
         run_hooks(p, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
-    attempt(format!("exec {}", args[0]), Err(command.exec()))
+    attempt(format!("exec {}", program.display()), unistd::execve(&c_string(&program), &args, &env))
+}
+
+fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
+    list_of(list).iter().map(|text| CString::new(&**text).map_err(error)).collect()
 }
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
-fn find_program(name: &str, path: &str) -> Result<PathBuf> {
+fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
     let is_path = name.contains('/');
+    let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+    let path = path.filter(|_| !is_path).unwrap_or_default();
     let mut why = "executable file not found in $PATH".to_string();
-    for dir in if is_path { "" } else { path }.split(':') {
+    for dir in path.split(':') {
         let file = Path::new(dir).join(name);
         match unistd::access(&file, unistd::AccessFlags::X_OK) {
             Ok(()) if !file.is_dir() => return Ok(file),
@@ -1066,12 +1069,18 @@ fn find_program(name: &str, path: &str) -> Result<PathBuf> {
     Err(error(format!("exec: {name:?}: {why}")))
 }
 
-fn home_of(uid: u32) -> String {
-    let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
-    let text = file.and_then(io::read_to_string).unwrap_or_default();
-    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid.to_string());
-    line.map_or("/".into(), |fields| fields[5].into())
+/// The environment; engines leave it to us to look up HOME.
+fn environment(process: &Process) -> Result<Vec<CString>> {
+    let mut env = c_strings(process.env())?;
+    if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
+        let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
+        let text = file.and_then(io::read_to_string).unwrap_or_default();
+        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let uid = process.user().uid().to_string();
+        let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid);
+        env.push(c_string(format!("HOME={}", line.map_or("/", |fields| fields[5]))));
+    }
+    Ok(env)
 }
 
 /// Capabilities, groups and ids, in the only order that works.
@@ -1292,8 +1301,10 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
     let mut process = spec.process().clone().unwrap_or_default();
+    let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
     let mut env = process.env().clone().unwrap_or_default();
-    env.extend(given.all("env").map(str::to_string)); // the last one counts
+    env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
+    env.extend(given.all("env").map(str::to_string));
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
     process.set_terminal(Some(given.is("tty")));

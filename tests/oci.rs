@@ -290,6 +290,32 @@ fn runc_bundles() {
 }
 
 #[test]
+fn what_start_reports() {
+    oci!(host, b);
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root']['path'] = '{}'", copy.path()));
+    fs::write(format!("{}/empty", copy.path()), "").expect("write");
+    b.sh(&format!("chmod 755 {}/empty", copy.path())).ok();
+    b.edit("c['process']['args'] = ['/empty']");
+    b.sh("$OCI create --bundle $B one </dev/null >/dev/null 2>&1").ok();
+    b.refuses("$OCI start one", &["exec /empty", "ENOEXEC"]);
+    b.sh("$OCI delete --force one").ok();
+    // The program itself would be the host's own file in there, which the container could change.
+    b.edit("c['process']['args'] = ['/proc/self/exe', '--version']");
+    if cfg!(target_feature = "crt-static") {
+        b.refuses("$OCI run --bundle $B one", &["is husk itself"]);
+    }
+}
+
+#[test]
+fn devices_by_another_name() {
+    oci!(host, b);
+    b.edit("c['linux']['devices'] = [dict(path='/dev/nought', type='c', major=1, minor=5)]");
+    b.command("head -c 3 /dev/nought | wc -c; chmod 777 /dev/nought 2>/dev/null || echo ro");
+    assert_eq!(b.run(), "3\nro");
+}
+
+#[test]
 fn podman() {
     oci!(host, b);
     if !have("podman") {
