@@ -306,19 +306,6 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
     Ok((json, typed))
 }
 
-fn check(config: &Value, spec: &Spec) -> Result<()> {
-    let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
-    if let Some(field) = REFUSED.split(' ').find(is_set) {
-        return Err(error(format!("config.json: {field}: not supported")));
-    }
-    for field in IGNORED.split(' ').filter(is_set) {
-        log("warning", format!("config.json: {field}: not supported, ignored"));
-    }
-    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
-    let is_whole = spec.process().is_some() && spec.root().is_some();
-    require(is_whole, "config.json: expected process and root")
-}
-
 fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
 }
@@ -488,13 +475,21 @@ fn namespaces(home: &mut Home) -> Result<()> {
 }
 
 fn create(home: &mut Home, given: &Given) -> Result<u8> {
+    let is_run = given.words[0] == "run";
     let bundle = given.get("bundle").unwrap_or(".");
     let bundle = attempt(bundle, fs::canonicalize(bundle))?;
     let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
-    check(&config, &spec)?;
+    let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
+    let refused = REFUSED.split(' ').find(is_set);
+    require(refused.is_none(), format!("config.json: {refused:?}: not supported"))?;
+    for field in IGNORED.split(' ').filter(is_set) {
+        log("warning", format!("config.json: {field}: not supported, ignored"));
+    }
+    let is_good = spec.process().is_some() && spec.root().is_some();
+    require(is_good, "config.json: expected process and root")?;
+    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
     let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
-    let is_run = given.words[0] == "run";
     if !is_run || !is_alone(&config) {
         shield()?;
     }
@@ -512,26 +507,27 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     outcome
 }
 
-/// In the foreground the terminal is the child's, from when it is told to go on until it ends.
+/// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
+/// foreground the terminal is the child's from then on until it ends.
 fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
-    let status = set_going(home, child);
-    let status = status.and_then(|()| if is_waited { wait(child.pid, &terminal) } else { Ok(0) });
+    let go = || {
+        tell(&child.socket)?;
+        hear(&child.socket)?;
+        require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
+        let _ = home.lock.as_ref().map(File::unlock);
+        if home.new != 0 {
+            run_hooks(home, "poststart", "running")?;
+        }
+        if is_waited { wait(child.pid, &terminal) } else { Ok(0) }
+    };
+    let status = go();
     terminal.iter().for_each(take_back_terminal);
     if status.is_err() {
         let _ = signal::kill(child.pid, Signal::SIGKILL);
     }
     status
-}
-
-/// As `start`, but for our own child. Nobody else may enter the container before it is its command.
-fn set_going(home: &Home, child: &Child) -> Result<()> {
-    tell(&child.socket)?;
-    hear(&child.socket)?;
-    require(!is_husk_itself(child.pid)?, "process.args: is husk itself")?;
-    let _ = home.lock.as_ref().map(File::unlock);
-    if home.new != 0 { run_hooks(home, "poststart", "running") } else { Ok(()) }
 }
 
 /// The parent's half of the creation, hand in hand with `become_container`.
@@ -678,7 +674,16 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
         step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
         step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
-    write_attributes(&p.process)?; // as long as /proc is the host's, which can be trusted
+    let score = p.process.oom_score_adj().map(|score| score.to_string());
+    let profile = p.process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
+    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
+    let label = p.process.selinux_label().clone().filter(|label| !label.is_empty());
+    // As long as /proc is the host's, which can be trusted.
+    for (file, value) in
+        [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)]
+    {
+        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
+    }
     p.join(!FOR_CHILDREN)?;
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
@@ -698,19 +703,6 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     }
     p.console.iter().try_for_each(|console| open_terminal(p, console))?;
     enter(p, parent)
-}
-
-fn write_attributes(process: &Process) -> Result<()> {
-    let score = process.oom_score_adj().map(|score| score.to_string());
-    let profile = process.apparmor_profile().as_deref().filter(|name| *name != "unconfined");
-    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
-    let label = process.selinux_label().clone().filter(|label| !label.is_empty());
-    for (file, value) in
-        [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)]
-    {
-        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
-    }
-    Ok(())
 }
 
 /// What may be set is what only a namespace keeps away from the host.
