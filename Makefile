@@ -114,7 +114,7 @@ soak: build ## 70,000 starts in a row
 	@$(NEED) ip:iproute2 iptables python3
 	@$(SUDO) env HUSK="$(CURDIR)/$(HUSK)" tests/soak.sh
 
-# Not position-independent: relocating so big a program takes as long as all its system calls.
+# Not position-independent: to relocate so big a program would be a tenth of `husk-oci run`.
 oci: export RUSTFLAGS += -C relocation-model=static
 oci: ## husk-oci, the appendix: an OCI runtime for podman, docker and containerd
 	cargo build --release --features oci --target-dir target/oci

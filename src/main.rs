@@ -1079,11 +1079,11 @@ fn place(tree: &OwnedFd, target: &Path) -> Result<()> {
 /// As `mkdir -p` or `touch`; also where a symlink points to what is missing.
 fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
-    match path.try_exists()?.then_some(path).ok_or_else(|| fs::read_link(path)) {
-        Ok(_) => Ok(()),
-        Err(Ok(link)) => make_target(&parent.join(link), is_dir),
-        Err(_) if is_dir => fs::create_dir_all(path),
-        Err(_) => {
+    match path.try_exists()? {
+        true => Ok(()),
+        false if let Ok(link) = fs::read_link(path) => make_target(&parent.join(link), is_dir),
+        false if is_dir => fs::create_dir_all(path),
+        false => {
             fs::create_dir_all(parent)?;
             File::options().append(true).create(true).open(path).map(drop)
         }

@@ -278,11 +278,7 @@ const IGNORED: &str = "/process/ioPriority /process/scheduler /process/execCPUAf
 
 /// Absent, or what means the same.
 fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.values().all(is_nothing),
-        Value::Array(list) => list.is_empty(),
-        other => [Value::Null, false.into(), 0.into(), (-1).into(), "".into()].contains(other),
-    }
+    ["null", "false", "0", "-1", "\"\"", "[]", "{}"].contains(&&*value.to_string())
 }
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
@@ -679,10 +675,9 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
     let label = p.process.selinux_label().clone().filter(|label| !label.is_empty());
     // As long as /proc is the host's, which can be trusted.
-    for (file, value) in
-        [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)]
-    {
-        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
+    let own = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
+    for (file, value) in own.into_iter().filter_map(|(file, value)| Some((file, value?))) {
+        echo(&value, format!("/proc/self/{file}"))?;
     }
     p.join(!FOR_CHILDREN)?;
     if p.new & CLONE_NEWCGROUP != 0 {
@@ -1239,8 +1234,9 @@ fn remove(home: &Home) {
         let _ = send_signal(&pidfd, SIGKILL);
         wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
-    let dir = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err()); // as a rule that is all
-    dir.iter().for_each(|dir| remove_cgroup(dir));
+    // As a rule it is empty.
+    let rest = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err());
+    rest.iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
 }
