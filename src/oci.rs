@@ -146,20 +146,21 @@ fn command() -> Result<u8> {
     }
     if given.is("version") {
         return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
+    } else if given.is("help") {
+        let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
+        return print(&format!("{verbs}options: {OPTIONS}\n"));
     }
     // See `is_alone`: this would be the host's own file.
     require(unistd::getpid().as_raw() != 1, "can't be a container's first process")?;
-    let verb = given.words.first().map(|verb| &**verb);
-    let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == verb);
-    let Some((usage, act)) = known.filter(|_| !given.is("help")) else {
-        let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
-        return Err(error(format!("expected one of\n{verbs}and options: {OPTIONS}")));
-    };
+    let verb = given.words.first().map_or("", |verb| verb);
+    let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == Some(verb));
+    let unknown = || error(format!("{verb:?}: unknown verb: see husk-oci --help"));
+    let (usage, act) = known.ok_or_else(unknown)?;
     let (count, most) = (given.words.len(), usage.split(' ').count());
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
     let Some(id) = given.words.get(1) else { return act(&mut Home::default(), &given) };
-    let mut home = Home::open(id, matches!(verb, Some("start" | "delete" | "exec")))?;
+    let mut home = Home::open(id, matches!(verb, "start" | "delete" | "exec"))?;
     let is_good = !home.state.is_null() || !usage.contains("CONTAINER") || given.is("force");
     require(is_good, format!("container does not exist: {id}"))?;
     act(&mut home, &given)
@@ -987,9 +988,8 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
 fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let process = &p.process;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
-    let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
+    let root = attempt("/", File::open("/"))?.into();
+    let workdir = inside(&root, process.cwd(), None);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     for limit in list_of(process.rlimits()) {
         let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
