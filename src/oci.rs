@@ -160,7 +160,7 @@ fn command() -> Result<u8> {
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
     let Some(id) = given.words.get(1) else { return act(&mut Home::default(), &given) };
-    let mut home = Home::open(id, matches!(verb, "start" | "delete" | "exec"))?;
+    let mut home = Home::open(id, matches!(verb, "start" | "delete"))?;
     let is_good = !home.state.is_null() || !usage.contains("CONTAINER") || given.is("force");
     require(is_good, format!("container does not exist: {id}"))?;
     act(&mut home, &given)
@@ -188,7 +188,7 @@ struct Home {
 }
 
 impl Home {
-    /// Only one command at a time creates, starts, enters or deletes a container.
+    /// Only one command at a time creates, starts or deletes a container.
     fn open(id: &str, is_locked: bool) -> Result<Home> {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
@@ -620,6 +620,7 @@ fn start(home: &Home) -> Result<u8> {
     require(status == "created", format!("cannot start a container in the {status} state"))?;
     hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
     step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
+    let _ = home.lock.as_ref().map(File::unlock); // the hooks may enter it
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
@@ -1269,7 +1270,8 @@ fn update(home: &mut Home, given: &Given) -> Result<u8> {
 /// The same steps, but the namespaces are there already.
 fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
-    home.lock = None;
+    let is_free = File::open(&home.dir).is_ok_and(|dir| dir.try_lock_shared().is_ok());
+    require(is_free, "the container is being started or deleted")?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;

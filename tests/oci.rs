@@ -272,6 +272,16 @@ fn hooks_in_their_order() {
     let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
     let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     assert_eq!(seen.lines().collect::<Vec<_>>(), order);
+    // A hook may enter the container as soon as that has started.
+    b.edit(
+        "o = os.environ['OCI'].split(); c['hooks'] = dict(poststart=[dict(path=o[0], timeout=9, \
+         args=o + ['exec', 'two', 'touch', '/tmp/entered'])])",
+    );
+    b.command("until [ -e /tmp/entered ]; do sleep 0.1; done");
+    b.edit("c['mounts'].append(dict(destination='/tmp', type='tmpfs'))");
+    b.sh("timeout 20 $OCI run --bundle $B two").ok();
+    b.sh("$OCI create --bundle $B two </dev/null >/dev/null 2>&1").ok();
+    b.sh("timeout 20 $OCI start two; $OCI delete --force two").ok();
     b.edit("c['hooks'] = dict(createRuntime=[dict(path='/bin/false')])");
     b.refuses("$OCI run --bundle $B two", &["createRuntime hook /bin/false"]);
 }
