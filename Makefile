@@ -103,7 +103,7 @@ lint: ## formatting, clippy, shellcheck, and the size of the sources
 	@$(NEED) shellcheck
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
 	@awk 'length > 100 { print FILENAME ":" FNR ": over 100 characters"; bad = 1 } \
-		FNR == (FILENAME ~ /main/ ? 1726 : 1380) { print FILENAME ": too long to read"; bad = 1 } \
+		FNR == (FILENAME ~ /main/ ? 1736 : 1304) { print FILENAME ": too long to read"; bad = 1 } \
 		END { exit bad }' src/*.rs
 
 bench: build ## start times and memory beside other runtimes
@@ -114,6 +114,8 @@ soak: build ## 70,000 starts in a row
 	@$(NEED) ip:iproute2 iptables python3
 	@$(SUDO) env HUSK="$(CURDIR)/$(HUSK)" tests/soak.sh
 
+# Not position-independent: to relocate so big a program would be a tenth of `husk-oci run`.
+oci: export RUSTFLAGS += -C relocation-model=static
 oci: ## husk-oci, the appendix: an OCI runtime for podman, docker and containerd
 	cargo build --release --features oci --target-dir target/oci
 	ln -sf husk $(HUSK_OCI)-oci

@@ -394,7 +394,7 @@ fn run_command(mut c: Container) -> Result<u8> {
         _ => kept,
     };
     c.capabilities |= before & !c.dropped;
-    // `open_to_others` is enough only where no code of ROOTFS, as its loader, can run as husk, and
+    // `is_husk_itself` is enough only where no code of ROOTFS, as its loader, can run as husk, and
     // without the capabilities that have other ways to a program's file (chapter 8).
     if !cfg!(target_feature = "crt-static") || c.capabilities & !kept != 0 {
         shield()?;
@@ -1377,12 +1377,7 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
 /// The child's last line: the command takes its place, with nothing of husk's but 0, 1 and 2.
 fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     say("8. exec, wait, exit status, clean-up");
-    // Not only by exec: the command's own path may lead through /proc/self/fd, to what is open now.
-    let socket = parent.as_raw_fd(); // leads nowhere, and is closed by exec
-    for (first, last) in [(3, socket - 1), (socket + 1, c_int::MAX)] {
-        // SAFETY: integers only, and of these files none is used any more.
-        unsafe { syscall(SYS_close_range, first, last, 0) };
-    }
+    close_others(3, &[parent.as_raw_fd()]); // which exec closes, and which leads nowhere
     // A link in /proc could lead the working directory out (CVE-2024-21626).
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
@@ -1417,19 +1412,21 @@ fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     Err(failure)
 }
 
+/// Not only by exec, for the command's own path may lead through /proc/self/fd to what is open then
+/// (CVE-2024-21626). `kept` is in ascending order.
+fn close_others(from: c_int, kept: &[c_int]) {
+    let mut first = from;
+    for next in kept.iter().filter(|kept| **kept >= from).chain([&c_int::MAX]) {
+        // SAFETY: integers only, and of these files none is used any more.
+        unsafe { syscall(SYS_close_range, first, next - 1, 0) };
+        first = next.saturating_add(1);
+    }
+}
+
 /// Until its execve(2) the child is husk, with the host's files open. So only now `husk exec` may
 /// enter, which waits for this lock, and a detached container may go on without a husk.
 fn open_to_others(c: &Container, pid: Pid, cgroup: Option<&Cgroup>) -> Result<()> {
-    // A command such as /proc/self/exe leads to the host's husk, which the container could
-    // overwrite later (CVE-2019-5736). So far only husk's own code has run in there.
-    let program = |pid: &str| {
-        let exe = format!("/proc/{pid}/exe");
-        // Also its path: by a volume it is the same file, but that is what the caller wants.
-        let file = fs::metadata(&exe).map(|meta| (meta.dev(), meta.ino())).ok()?;
-        Some((file, fs::read_link(exe).ok()?))
-    };
-    // None: it has ended, or is more closed to us, and so to all in there, than husk is.
-    if program(&pid.to_string()).is_some_and(|its| Some(its) == program("self")) {
+    if is_husk_itself(pid) {
         return Err(Error(126, format!("{}: is husk itself", c.command[0].to_string_lossy())));
     }
     let Some(cgroup) = cgroup else { return Ok(()) };
@@ -1438,6 +1435,19 @@ fn open_to_others(c: &Container, pid: Pid, cgroup: Option<&Cgroup>) -> Result<()
     let set =
         || step!(fs::set_permissions(&cgroup.dir, mark), "chmod 1755 {}", cgroup.dir.display());
     if c.detach { set() } else { Ok(()) }
+}
+
+/// A command such as /proc/self/exe leads to the host's husk, which the container could overwrite
+/// later (CVE-2019-5736). So far only husk's own code has run in there.
+fn is_husk_itself(pid: Pid) -> bool {
+    let program = |pid: &str| {
+        let exe = format!("/proc/{pid}/exe");
+        // Also its path: by a volume it is the same file, but that is what the caller wants.
+        let file = fs::metadata(&exe).map(|meta| (meta.dev(), meta.ino())).ok()?;
+        Some((file, fs::read_link(exe).ok()?))
+    };
+    // None: it has ended, or is more closed to us, and so to all in there, than husk is.
+    program(&pid.to_string()).is_some_and(|its| Some(its) == program("self"))
 }
 
 /// What husk passes on.
@@ -1569,7 +1579,7 @@ fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     }
 }
 
-/// Starts husk again from a copy of itself that nobody can write to: where `open_to_others` would
+/// Starts husk again from a copy of itself that nobody can write to: where `is_husk_itself` would
 /// look too late, as in exec, or does not see all (CVE-2019-5736).
 fn shield() -> Result<()> {
     let exe = attempt("open /proc/self/exe", File::open("/proc/self/exe"))?;

@@ -4,21 +4,21 @@
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
 use super::*;
-use lexopt::Arg;
+use capctl::{CapSet, CapState, ambient, bounding};
+use lexopt::{Arg, ValueExt};
 use nix::pty;
 use oci_spec::runtime::{
-    Capabilities, Capability, Hook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType,
-    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall, Mount,
-    Process, Spec,
+    Capabilities, Capability, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType,
+    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator,
+    LinuxSyscall, Mount, Process, Spec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::io::Seek;
-use std::net::Shutdown;
+use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
 use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 // ---- the command line ---------------------------------------------------------------------------
 
@@ -27,39 +27,31 @@ const OPTIONS: &str = "bundle= process= pid-file= console-socket= preserve-fds= 
     cwd= force all quiet resources= root= rootless log= log-format= format= systemd-cgroup debug \
     no-pivot no-new-keyring help version";
 
-type Verb = fn(&str, &Given) -> Result<u8>;
+type Verb = fn(&mut Home, &Given) -> Result<u8>;
 
 /// Each verb with its words, and what stands behind it.
 const VERBS: [(&str, Verb); 14] = [
     ("spec", spec),
-    ("create ID", |id, given| create(id, given, false)),
-    ("run ID", |id, given| create(id, given, true)),
-    ("start ID", |id, _| start(&Home::locked(id)?)),
-    ("state ID", |id, _| state(&Home::find(id)?)),
-    ("kill ID [SIGNAL]", kill),
-    ("delete ID", delete),
-    ("exec ID COMMAND...", exec),
-    ("ps ID", |id, _| print(&format!("{}\n", json!(all_pids(&Home::find(id)?.cgroup()?))))),
+    ("create ID", create),
+    ("run ID", create),
+    ("start CONTAINER", |home, _| start(home)),
+    ("state CONTAINER", |home, _| show(&home.report(home.status()))),
+    ("kill CONTAINER [SIGNAL]", kill),
+    ("delete CONTAINER", delete),
+    ("exec CONTAINER COMMAND...", exec),
+    ("ps CONTAINER", |home, _| show(&json!(all_pids(&home.cgroup()?)))),
     ("list", list),
-    ("pause ID", |id, _| freeze(&Home::find(id)?, "running", "1")),
-    ("resume ID", |id, _| freeze(&Home::find(id)?, "paused", "0")),
-    ("update ID", update),
+    ("pause CONTAINER", |home, _| freeze(home, "running", "1")),
+    ("resume CONTAINER", |home, _| freeze(home, "paused", "0")),
+    ("update CONTAINER", update),
     ("features", |_, _| print(FEATURES)),
 ];
 
-const FEATURES: &str = r#"{
-    "ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0",
-    "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
-        "poststop"],
-    "mountOptions": ["ro", "nosuid", "nodev", "noexec", "sync", "noatime", "nodiratime", "relatime",
-        "strictatime", "bind", "rbind", "private", "slave", "shared", "unbindable", "rprivate",
-        "rslave", "rshared", "runbindable"],
-    "linux": {
-        "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
-        "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
-        "selinux": {"enabled": true}
-    }
-}
+const FEATURES: &str = r#"{"ociVersionMin": "1.0.0", "ociVersionMax": "1.2.0", "linux": {
+    "namespaces": ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"],
+    "cgroup": {"v2": true}, "seccomp": {"enabled": true}, "apparmor": {"enabled": true},
+    "selinux": {"enabled": true}}, "hooks": ["prestart", "createRuntime", "createContainer",
+    "startContainer", "poststart", "poststop"]}
 "#;
 
 /// Options as they were given, and the words between and behind them.
@@ -70,9 +62,9 @@ struct Given {
 }
 
 impl Given {
-    fn take(line: &mut lexopt::Parser) -> Result<Given> {
+    fn take(mut line: lexopt::Parser) -> Result<Given, lexopt::Error> {
         let mut given = Given::default();
-        while let Some(arg) = line.next().map_err(error)? {
+        while let Some(arg) = line.next()? {
             let known = OPTIONS.split(' ').find(|known| match arg {
                 Arg::Long(name) => known.trim_end_matches('=') == name,
                 Arg::Short(letter) => known.starts_with(letter),
@@ -80,16 +72,16 @@ impl Given {
             });
             if let Some(known) = known {
                 let name = known.trim_end_matches('=');
-                let value = if known == name { "".into() } else { line.value().map_err(error)? };
-                given.options.push((name, value.to_string_lossy().into()));
-            } else if let Arg::Value(word) = arg {
-                given.words.push(word.to_string_lossy().into());
-            } else {
-                return Err(error(arg.unexpected()));
+                let value = if known == name { "".into() } else { line.value()?.string()? };
+                given.options.push((name, value));
+                continue;
             }
+            let Arg::Value(word) = arg else { return Err(arg.unexpected()) };
+            given.words.push(word.string()?);
             if given.words.len() == 2 && given.words[0] == "exec" {
-                let command = line.raw_args().map_err(error)?;
-                given.words.extend(command.map(|word| word.to_string_lossy().into_owned()));
+                for word in line.raw_args()? {
+                    given.words.push(word.string()?); // options too are the command's
+                }
             }
         }
         Ok(given)
@@ -103,8 +95,12 @@ impl Given {
         self.all(option).next_back()
     }
 
-    fn has(&self, option: &str) -> bool {
+    fn is(&self, option: &str) -> bool {
         self.get(option).is_some()
+    }
+
+    fn in_foreground(&self) -> bool {
+        self.words[0] != "create" && !self.is("detach")
     }
 }
 
@@ -117,21 +113,21 @@ static ROOT: OnceLock<PathBuf> = OnceLock::new();
 static LOG: OnceLock<File> = OnceLock::new();
 
 /// In runc's JSON form, which conmon and containerd's shim read.
-fn log(level: &str, why: &str) {
-    let line = json!({"level": level, "msg": why, "time": now()});
+fn log(level: &str, why: impl Display) {
+    let line = json!({"level": level, "msg": why.to_string(), "time": now()});
     let _ = LOG.get().map(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-}
-
-fn warn(why: impl Display) {
-    log("warning", &why.to_string());
 }
 
 fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
+fn show(json: &Value) -> Result<u8> {
+    print(&format!("{json:#}\n"))
+}
+
 pub fn main() -> ExitCode {
-    ExitCode::from(command(lexopt::Parser::from_env()).unwrap_or_else(|Error(_, why)| {
+    ExitCode::from(command().unwrap_or_else(|Error(_, why)| {
         log("error", &why);
         let line = format!("husk-oci: {}\n", why.replace(char::is_control, "?"));
         let _ = io::stderr().write_all(line.as_bytes());
@@ -139,8 +135,8 @@ pub fn main() -> ExitCode {
     }))
 }
 
-fn command(mut line: lexopt::Parser) -> Result<u8> {
-    let given = Given::take(&mut line)?;
+fn command() -> Result<u8> {
+    let given = Given::take(lexopt::Parser::from_env()).map_err(error)?;
     let own = || env::var("XDG_RUNTIME_DIR").unwrap_or(format!("/tmp/husk-{}", unistd::geteuid()));
     let default = || if *ROOTLESS { own() + "/husk" } else { "/run/husk".into() };
     let _ = ROOT.set(given.get("root").map_or_else(default, str::to_string).into());
@@ -148,12 +144,14 @@ fn command(mut line: lexopt::Parser) -> Result<u8> {
         let file = attempt("--log", File::options().append(true).create(true).open(path))?;
         let _ = LOG.set(file);
     }
-    if given.has("version") {
+    if given.is("version") {
         return print(concat!("husk-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n"));
-    } else if given.has("help") {
+    } else if given.is("help") {
         let verbs = VERBS.map(|(usage, _)| format!("husk-oci {usage}\n")).concat();
         return print(&format!("{verbs}options: {OPTIONS}\n"));
     }
+    // See `is_alone`: this would be the host's own file.
+    require(unistd::getpid().as_raw() != 1, "can't be a container's first process")?;
     let verb = given.words.first().map_or("", |verb| verb);
     let known = VERBS.iter().find(|(usage, _)| usage.split(' ').next() == Some(verb));
     let unknown = || error(format!("{verb:?}: unknown verb: see husk-oci --help"));
@@ -161,57 +159,60 @@ fn command(mut line: lexopt::Parser) -> Result<u8> {
     let (count, most) = (given.words.len(), usage.split(' ').count());
     let is_good = count >= most.min(2) && (count <= most || usage.ends_with("..."));
     require(is_good, format!("expected {usage}"))?;
-    act(given.words.get(1).map_or("", |id| id), &given)
+    let Some(id) = given.words.get(1) else { return act(&mut Home::default(), &given) };
+    let mut home = Home::open(id, matches!(verb, "start" | "delete"))?;
+    let is_good = !home.state.is_null() || !usage.contains("CONTAINER") || given.is("force");
+    require(is_good, format!("container does not exist: {id}"))?;
+    act(&mut home, &given)
 }
 
 // ---- what is known of a container ---------------------------------------------------------------
 
-/// A container's directory below --root. state.json appears in it in one piece, when the container
-/// is complete, and holds nothing that the kernel knows better: its config.json among the rest.
+/// All that is known of a container. What lasts is in its directory below --root: state.json, which
+/// appears there in one piece, when the container is complete, and holds nothing that the kernel
+/// knows better, but config.json. The rest is for the process that `create` or `exec` starts.
+#[derive(Default)]
 struct Home {
     dir: PathBuf,
     state: Value,
     lock: Option<File>,
+    spec: Spec,
+    linux: Linux,
+    process: Process,
+    console: Option<UnixStream>, // where the other end of its terminal goes
+    new: c_int,                  // namespaces to make
+    joined: c_int,               // namespaces to join, and what to join them by
+    doors: Vec<(c_int, OwnedFd)>,
+    start: Option<UnixListener>, // whence `start` comes, after `create`
+    closed: c_uint,              // the first file descriptor that the command does not get
 }
 
 impl Home {
-    fn dir(id: &str) -> Result<PathBuf> {
+    /// Only one command at a time creates, starts or deletes a container.
+    fn open(id: &str, is_locked: bool) -> Result<Home> {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
         let root = ROOT.get().filter(|_| is_good);
-        root.map(|root| root.join(id)).ok_or_else(|| error(format!("invalid container ID {id:?}")))
-    }
-
-    fn find(id: &str) -> Result<Home> {
-        let dir = Home::dir(id)?;
-        let state = fs::read(dir.join("state.json")).unwrap_or_default();
-        let state = serde_json::from_slice(&state);
-        let state = state.map_err(|_| error(format!("container does not exist: {id}")))?;
-        Ok(Home { dir, state, lock: None })
-    }
-
-    /// Only one command at a time creates, starts or deletes a container.
-    fn locked(id: &str) -> Result<Home> {
-        let lock = File::open(Home::dir(id)?).ok();
+        let dir = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
+        let lock = File::open(&dir).ok().filter(|_| is_locked);
         lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))?;
-        Ok(Home { lock, ..Home::find(id)? })
+        let state = fs::read(dir.join("state.json")).unwrap_or_default();
+        let state = serde_json::from_slice(&state).unwrap_or_default();
+        Ok(Home { dir, state, lock, ..Home::default() })
     }
 
-    fn make(id: &str) -> Result<Home> {
-        let (dir, mut builder) = (Home::dir(id)?, fs::DirBuilder::new());
-        require(!dir.exists(), format!("container with given ID already exists: {id}"))?;
-        let above = builder.mode(0o700).recursive(true).create(dir.parent().unwrap_or(&dir));
-        let make = || above.and_then(|()| builder.recursive(false).create(&dir));
-        let lock = attempt(dir.display(), make().and_then(|()| File::open(&dir)))?;
-        attempt("flock", lock.lock())?;
-        Ok(Home { dir, state: Value::Null, lock: Some(lock) })
+    fn make(&mut self) -> Result<()> {
+        let (dir, mut builder) = (&self.dir, fs::DirBuilder::new());
+        require(!dir.exists(), "container with given ID already exists")?;
+        let above = fs::create_dir_all(dir.parent().unwrap_or(dir));
+        let make = || above.and_then(|()| builder.mode(0o700).create(dir));
+        self.lock = Some(attempt(dir.display(), make().and_then(|()| File::open(dir)))?);
+        self.lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))
     }
 
-    fn save(&self) -> Result<()> {
-        let (new, path) = (self.dir.join("state.json.new"), self.dir.join("state.json"));
-        let write =
-            || fs::write(&new, self.state.to_string()).and_then(|()| fs::rename(&new, &path));
-        step!(write(), "write {}", path.display())
+    /// A short name for what may be too long for a socket.
+    fn start_path(&self) -> String {
+        format!("/proc/self/fd/{}/start", self.lock.as_ref().map_or(-1, |lock| lock.as_raw_fd()))
     }
 
     fn text(&self, key: &str) -> &str {
@@ -232,11 +233,11 @@ impl Home {
     }
 
     fn status(&self) -> &'static str {
-        let events = self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
+        let events = || self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
         match self.first() {
             None => "stopped",
             Some(_) if self.dir.join("start").exists() => "created",
-            Some(_) if events.is_ok_and(|events| events.contains("frozen 1")) => "paused",
+            Some(_) if events().is_ok_and(|events| events.contains("frozen 1")) => "paused",
             Some(_) => "running",
         }
     }
@@ -278,11 +279,7 @@ const IGNORED: &str = "/process/ioPriority /process/scheduler /process/execCPUAf
 
 /// Absent, or what means the same.
 fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.values().all(is_nothing),
-        Value::Array(list) => list.is_empty(),
-        other => [Value::Null, false.into(), 0.into(), (-1).into(), "".into()].contains(other),
-    }
+    ["null", "false", "0", "-1", "\"\"", "[]", "{}"].contains(&&*value.to_string())
 }
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
@@ -291,7 +288,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
     let name = |why| error(format!("{path}: {why}"));
     let whole: Value = serde_json::from_slice(&text).map_err(name)?;
     let mut json = whole.clone();
-    let warn = |what: &dyn Display| warn(format!("{path}: {what}: unknown, ignored"));
+    let warn = |what: &dyn Display| log("warning", format!("{path}: {what}: unknown, ignored"));
     // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
     let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
     for place in ["/capabilities", "/process/capabilities"] {
@@ -306,32 +303,16 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
     Ok((json, typed))
 }
 
-fn check(config: &Value, spec: &Spec) -> Result<()> {
-    let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
-    if let Some(field) = REFUSED.split(' ').find(is_set) {
-        return Err(error(format!("config.json: {field}: not supported")));
-    }
-    let ignored = IGNORED.split(' ').filter(is_set);
-    ignored.for_each(|field| warn(format!("config.json: {field}: not supported, ignored")));
-    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")
-}
-
-fn check_process(process: &Process) -> Result<()> {
-    let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-    require(is_good, "process: expected args, and an absolute path as cwd")
-}
-
 fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
 }
 
 // ---- cgroup -------------------------------------------------------------------------------------
 
-/// Below the cgroup2 mount; a user's, below the cgroup that is delegated to them. systemd's form is
-/// SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
-fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
-    let default = || format!("husk-oci/{id}").into();
-    let path = linux.cgroups_path().clone().unwrap_or_else(default);
+/// systemd's form of a path is SLICE:PREFIX:NAME, and a slice "a-b.slice" is in "a.slice".
+fn make_cgroup(home: &Home, limits: &[(String, String)]) -> Result<Option<Cgroup>> {
+    let default = || format!("husk-oci/{}", home.text("id")).into();
+    let path = home.linux.cgroups_path().clone().unwrap_or_else(default);
     let relative = match path.to_string_lossy().split(':').collect::<Vec<_>>()[..] {
         [slice, prefix, name] => {
             let parts: Vec<&str> = slice.trim_end_matches(".slice").split('-').collect();
@@ -344,7 +325,7 @@ fn make_cgroup(id: &str, linux: &Linux, limits: &[(String, String)]) -> Result<O
         Err(_) if *ROOTLESS && !limits.iter().any(is_limit) => return Ok(None),
         husk => husk?,
     };
-    let dir = husk.parent().unwrap_or(&husk).join(relative);
+    let dir = husk.with_file_name(relative);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
     let events = read(dir.join("cgroup.events"))?;
     let is_free = !events.contains("populated 1") && !events.contains("frozen 1");
@@ -360,8 +341,7 @@ fn open_cgroup(dir: PathBuf) -> Result<Cgroup> {
     Ok(Cgroup { dir, fd, lock })
 }
 
-/// A limit indeed needs its file to exist. Not so what podman and containerd ask for where their
-/// user did not ask for anything.
+/// What podman and containerd ask for where their user did not ask for anything is none.
 fn is_limit((file, value): &(String, String)) -> bool {
     let defaults = [("pids.max", "2048"), ("cpu.weight", "39")];
     !value.starts_with("max") && !defaults.contains(&(file, value))
@@ -370,51 +350,45 @@ fn is_limit((file, value): &(String, String)) -> bool {
 /// The walk's own hands controllers down in one place only, and its limits are all asked for.
 fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
     for limit @ (file, value) in limits {
+        let path = dir.join(file);
         let controller = format!("+{}", file.split('.').next().unwrap_or_default());
         let above: Vec<&Path> = dir.ancestors().skip(1).collect();
-        for dir in above.iter().rev().filter(|_| !dir.join(file).exists()) {
-            let _ = echo(&controller, dir.join("cgroup.subtree_control"));
+        for above in above.iter().rev().filter(|_| !path.exists()) {
+            let _ = echo(&controller, above.join("cgroup.subtree_control"));
         }
-        if dir.join(file).exists() || is_limit(limit) {
+        if path.exists() || is_limit(limit) {
             let name = |Error(_, why)| error(format!("linux.resources: {why}"));
-            echo(value, dir.join(file)).map_err(name)?;
+            echo(value, path).map_err(name)?;
         }
     }
     Ok(())
 }
 
-/// Where in `resources`; the cgroup's file, and what stands there before the number.
-const KNOBS: [(&str, &str); 17] = [
-    ("/memory/limit", "memory.max="),
-    ("/memory/reservation", "memory.low="),
-    ("/memory/swap", "memory.swap.max="),
-    ("/cpu/quota", "cpu.max="),
-    ("/cpu/burst", "cpu.max.burst="),
-    ("/cpu/idle", "cpu.idle="),
-    ("/cpu/shares", "cpu.weight="),
-    ("/cpu/cpus", "cpuset.cpus="),
-    ("/cpu/mems", "cpuset.mems="),
-    ("/pids/limit", "pids.max="),
-    ("/hugepageLimits/limit", "hugetlb.SIZE.max="),
-    ("/blockIO/weight", "io.weight="),
-    ("/blockIO/weightDevice/weight", "io.weight=DEVICE "),
-    ("/blockIO/throttleReadBpsDevice/rate", "io.max=DEVICE rbps="),
-    ("/blockIO/throttleWriteBpsDevice/rate", "io.max=DEVICE wbps="),
-    ("/blockIO/throttleReadIOPSDevice/rate", "io.max=DEVICE riops="),
-    ("/blockIO/throttleWriteIOPSDevice/rate", "io.max=DEVICE wiops="),
-];
+/// Where in `resources`, and what that is on cgroup 2: a file, and what to write to it.
+const KNOBS: &str = "\
+memory/limit memory.max=NUMBER  memory/reservation memory.low=NUMBER
+memory/swap memory.swap.max=NUMBER  pids/limit pids.max=NUMBER
+cpu/quota cpu.max=NUMBER  cpu/burst cpu.max.burst=NUMBER  cpu/shares cpu.weight=NUMBER
+cpu/idle cpu.idle=NUMBER  cpu/cpus cpuset.cpus=NUMBER  cpu/mems cpuset.mems=NUMBER
+hugepageLimits/limit hugetlb.SIZE.max=NUMBER
+blockIO/weight io.weight=NUMBER  blockIO/weightDevice/weight io.weight=DEVICE NUMBER
+blockIO/throttleReadBpsDevice/rate io.max=DEVICE rbps=NUMBER
+blockIO/throttleWriteBpsDevice/rate io.max=DEVICE wbps=NUMBER
+blockIO/throttleReadIOPSDevice/rate io.max=DEVICE riops=NUMBER
+blockIO/throttleWriteIOPSDevice/rate io.max=DEVICE wiops=NUMBER";
 
-/// Files of the cgroup, and what to write there.
 fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     let mut found = vec![];
-    for (field, knob) in KNOBS {
+    for knob in KNOBS.lines().flat_map(|line| line.split("  ")) {
+        let (field, knob) = knob.split_once(' ').unwrap_or_default();
         let (place, key) = field.rsplit_once('/').unwrap_or_default();
-        let there = resources.pointer(place).into_iter();
+        let there = resources.pointer(&format!("/{place}")).into_iter();
         for item in there.flat_map(|it| it.as_array().map_or(slice::from_ref(it), Vec::as_slice)) {
             let device = format!("{}:{}", item["major"], item["minor"]);
             let size = item["pageSize"].as_str().unwrap_or_default();
             let knob = knob.replace("DEVICE", &device).replace("SIZE", size);
-            found.extend(translated(key, item).and_then(|value| limit("cgroup", &(knob + &value))));
+            let value = translated(key, item);
+            found.extend(value.and_then(|value| limit("cgroup", &knob.replace("NUMBER", &value))));
         }
     }
     for (file, value) in resources["unified"].as_object().into_iter().flatten() {
@@ -425,8 +399,7 @@ fn limits(resources: &Value) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// From the numbers of cgroup 1, in which runtime-spec counts, to those of cgroup 2. None is not
-/// to be changed.
+/// From the numbers of cgroup 1, in which runtime-spec counts, to those of cgroup 2.
 fn translated(key: &str, item: &Value) -> Option<String> {
     let number = |key: &str| item[key].as_i64().unwrap_or(0);
     Some(match (key, number(key)) {
@@ -447,170 +420,193 @@ fn translated(key: &str, item: &Value) -> Option<String> {
 /// Only children enter these, when the caller has.
 const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-/// All that a child needs to become the container, or with `start` none another process in it.
-struct Plan<'a> {
-    home: &'a Home,
-    spec: &'a Spec,
-    linux: &'a Linux,
-    process: &'a Process,
-    new: c_int,                    // namespaces to make
-    joined: Vec<(c_int, OwnedFd)>, // namespaces to join
-    console: Option<UnixStream>,
-    start: Option<File>,
-    given: &'a Given,
-}
-
-impl Plan<'_> {
-    fn joins(&self, flag: c_int) -> bool {
-        self.joined.iter().any(|(flags, _)| flags & flag != 0)
+impl Home {
+    /// Checks what is to run, and how.
+    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
+        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+        require(is_good, "process: expected args, and an absolute path as cwd")?;
+        // In the foreground it has the caller's own.
+        let is_wanted = process.terminal() == Some(true);
+        let path = given.get("console-socket").filter(|_| is_wanted);
+        let is_good = path.is_some() || !is_wanted || given.in_foreground();
+        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
+        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
+        self.console = path.map(connect).transpose()?;
+        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
+        self.linux = spec.linux().clone().unwrap_or_default();
+        (self.spec, self.process) = (spec, process);
+        Ok(())
     }
 
     /// Is the namespace another than the caller's?
     fn has(&self, flag: c_int) -> bool {
-        self.new & flag != 0 || self.joins(flag)
+        (self.new | self.joined) & flag != 0
     }
 
     fn join(&self, mask: c_int) -> Result<()> {
-        for (flags, file) in self.joined.iter().filter(|(flags, _)| flags & mask != 0) {
+        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
             let flags = CloneFlags::from_bits_retain(flags & mask);
-            step!(setns(file, flags), "nsenter {flags:?}")?;
+            step!(setns(door, flags), "nsenter {flags:?}")?;
         }
         Ok(())
     }
 }
 
-fn namespaces(linux: &Linux) -> Result<(c_int, Vec<(c_int, OwnedFd)>)> {
-    let (mut new, mut joined) = (0, vec![]);
-    for namespace in list_of(linux.namespaces()) {
-        let name = |why| format!("linux.namespaces: {}: {why}", namespace.typ());
-        let flag = namespace.typ() as c_int;
-        let is_first = new & flag == 0 && joined.iter().all(|(other, _)| *other != flag);
-        require(is_first, name("there are two of them"))?;
-        require(namespace.typ() != LinuxNamespaceType::Time, name("not supported"))?;
-        let path = namespace.path().clone().unwrap_or_default();
-        if path.as_os_str().is_empty() {
-            new |= flag;
-            continue;
+fn namespaces(home: &mut Home) -> Result<()> {
+    for namespace in list_of(home.linux.namespaces()) {
+        let (typ, path) = (namespace.typ(), namespace.path().clone().unwrap_or_default());
+        let (flag, is_new) = (typ as c_int, path.as_os_str().is_empty());
+        let is_joinable = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+        let is_good = typ != LinuxNamespaceType::Time && (is_new || is_joinable);
+        let why = format!("linux.namespaces: {typ} {}: twice, or not supported", path.display());
+        require(is_good && !home.has(flag), why)?;
+        if is_new {
+            home.new |= flag;
+        } else {
+            home.joined |= flag;
+            home.doors.push((flag, attempt(path.display(), File::open(&path))?.into()));
         }
-        let is_good = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
-        require(is_good, name("joining one by its path is not supported"))?;
-        joined.push((flag, attempt(path.display(), File::open(&path))?.into()));
     }
-    require(new & CLONE_NEWNS != 0, "linux.namespaces: expected mount").map(|()| (new, joined))
+    require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
 
-fn create(id: &str, given: &Given, is_run: bool) -> Result<u8> {
-    shield()?;
-    let mut home = Home::make(id)?;
-    let is_detached = !is_run || given.has("detach");
-    let child = create_in(id, &mut home, given, is_detached);
-    let go = |child| if is_run { attend(&child, is_detached, || start(&home)) } else { Ok(0) };
-    let outcome = child.and_then(go);
-    if outcome.is_err() || !is_detached {
-        remove(&home);
+fn create(home: &mut Home, given: &Given) -> Result<u8> {
+    let is_run = given.words[0] == "run";
+    let bundle = given.get("bundle").unwrap_or(".");
+    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
+    let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
+    let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
+    let refused = REFUSED.split(' ').find(is_set);
+    require(refused.is_none(), format!("config.json: {refused:?}: not supported"))?;
+    for field in IGNORED.split(' ').filter(is_set) {
+        log("warning", format!("config.json: {field}: not supported, ignored"));
+    }
+    let is_good = spec.process().is_some() && spec.root().is_some();
+    require(is_good, "config.json: expected process and root")?;
+    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
+    let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
+    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
+    if !is_run || !is_alone(&config) {
+        shield()?;
+    }
+    home.make()?;
+    home.state = json!({
+        "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
+        "created": now(), "config": config,
+        "annotations": spec.annotations().clone().unwrap_or_default(),
+    });
+    let child = create_in(home, spec, given);
+    let outcome = child.and_then(|child| if is_run { attend(home, &child, given) } else { Ok(0) });
+    if outcome.is_err() || given.in_foreground() {
+        remove(home);
     }
     outcome
 }
 
-/// In the foreground the terminal is the child's, from when it is told to go on until it ends.
-fn attend<T>(child: &Child, is_detached: bool, go: impl FnOnce() -> Result<T>) -> Result<u8> {
-    let terminal = if is_detached { None } else { hand_over_terminal(child.pid) };
-    let status = go().and_then(|_| if is_detached { Ok(0) } else { wait(child.pid, &terminal) });
+/// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
+/// foreground the terminal is the child's from then on until it ends.
+fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
+    let is_waited = given.in_foreground();
+    let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
+    let go = || {
+        tell(&child.socket)?;
+        hear(&child.socket)?;
+        require(!is_husk_itself(child.pid), "process.args: is husk itself")?;
+        let _ = home.lock.as_ref().map(File::unlock);
+        if home.new != 0 {
+            run_hooks(home, "poststart", "running")?;
+        }
+        if is_waited { wait(child.pid, &terminal) } else { Ok(0) }
+    };
+    let status = go();
     terminal.iter().for_each(take_back_terminal);
     if status.is_err() {
-        let _ = child.socket.shutdown(Shutdown::Both); // it may still wait for our word
+        let _ = signal::kill(child.pid, Signal::SIGKILL);
     }
-    // What the child says after that is why it could not become the command.
-    hear(&child.socket).and(status)
+    status
 }
 
-fn create_in(id: &str, home: &mut Home, given: &Given, is_detached: bool) -> Result<Child> {
-    let bundle = given.get("bundle").unwrap_or(".");
-    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
-    let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
-    check(&config, &spec)?;
-    let (Some(process), Some(root)) = (spec.process(), spec.root()) else {
-        return Err(error("config.json: expected process and root"));
-    };
-    check_process(process)?;
-    let rootfs = bundle.join(root.path());
-    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
-    let linux = &spec.linux().clone().unwrap_or_default();
-    let (new, joined) = namespaces(linux)?;
-    let console = console(given, process, is_detached)?;
-    let path = home.dir.join("start");
-    step!(unistd::mkfifo(&path, stat::Mode::S_IRWXU), "mkfifo {}", path.display())?;
-    // Open for reading and writing, a FIFO never waits for the other side.
-    let start = attempt("start", File::options().read(true).write(true).open(&path))?;
-    let cgroup = make_cgroup(id, linux, &limits(&config["linux"]["resources"])?)?;
-    home.state = json!({
-        "ociVersion": "1.2.0", "id": id, "bundle": bundle, "rootfs": rootfs, "created": now(),
-        "cgroup": cgroup.as_ref().map(|cgroup| &cgroup.dir), "config": config,
-        "annotations": spec.annotations().clone().unwrap_or_default(),
-    });
-    let (spec, start) = (&spec, Some(start));
-    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
-    let child = launch(&plan, cgroup.as_ref())?;
-    complete(home, &child, linux, new)?;
-    write_pid(given, &child).map(|()| child)
+/// The parent's half of the creation, hand in hand with `become_container`.
+fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
+    let process = spec.process().clone().unwrap_or_default();
+    home.prepare(spec, process, given)?;
+    namespaces(home)?;
+    let limits = limits(&home.state["config"]["linux"]["resources"])?;
+    let cgroup = make_cgroup(home, &limits)?;
+    home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    if given.words[0] == "create" {
+        home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
+    }
+    let child = launch(home, cgroup.as_ref(), given)?;
+    let pid = child.pid.as_raw();
+    home.state["pid"] = pid.into();
+    home.state["startTime"] = start_time(pid).into();
+    if home.new & CLONE_NEWUSER != 0 {
+        if !unistd::geteuid().is_root() {
+            echo("deny", format!("/proc/{pid}/setgroups"))?;
+        }
+        let linux = &home.linux;
+        for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
+            let maps = list_of(maps).iter();
+            let lines =
+                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
+            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
+        }
+        tell(&child.socket)?;
+    }
+    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
+    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
+    wait_for_word(&child.socket)?;
+    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
+    run_hooks(home, "createRuntime", "creating")?;
+    tell(&child.socket)?;
+    wait_for_word(&child.socket)?;
+    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display()).map(|()| child)
+}
+
+/// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
+/// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
+fn is_alone(config: &Value) -> bool {
+    let list = |path| config.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    let mut namespaces = list("/linux/namespaces");
+    let mut names = list("/process/capabilities/bounding").filter_map(Value::as_str);
+    cfg!(target_feature = "crt-static")
+        && namespaces.any(|one| one["type"] == "pid" && is_nothing(&one["path"]))
+        && names.all(|name| KEPT.split(' ').any(|kept| name == format!("CAP_{kept}")))
+        && is_nothing(&config["hooks"]["startContainer"])
 }
 
 /// The caller must be back in its own pid namespace before it starts anything but this child.
-fn launch(p: &Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
+fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
-    if p.new & CLONE_NEWUSER == 0 || p.joins(CLONE_NEWPID) {
+    if p.new & CLONE_NEWUSER == 0 || p.joined & CLONE_NEWPID != 0 {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
     p.join(FOR_CHILDREN)?;
     let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
-    if p.start.is_some() && p.joins(CLONE_NEWPID) {
+    if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
+    }
+    if let Some(path) = given.get("pid-file") {
+        step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
     Ok(child)
 }
 
-/// The parent's half of the creation, hand in hand with `become_container`.
-fn complete(home: &mut Home, child: &Child, linux: &Linux, new: c_int) -> Result<()> {
-    let pid = child.pid.as_raw();
-    home.state["pid"] = pid.into();
-    home.state["startTime"] = start_time(pid).into();
-    if new & CLONE_NEWUSER != 0 {
-        if !unistd::geteuid().is_root() {
-            echo("deny", format!("/proc/{pid}/setgroups"))?;
-        }
-        for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let line =
-                |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
-            let lines: String = list_of(maps).iter().map(line).collect();
-            echo(&lines, format!("/proc/{pid}/{name}_map"))?;
-        }
-        tell(&child.socket);
-    }
-    wait_for_word(&child.socket)?;
-    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
-    run_hooks(home, "createRuntime", "creating")?;
-    tell(&child.socket);
-    wait_for_word(&child.socket)?;
-    home.save()
-}
-
-fn write_pid(given: &Given, child: &Child) -> Result<()> {
-    let write = |path: &str| step!(fs::write(path, child.pid.to_string()), "echo PID > {path}");
-    given.get("pid-file").map_or(Ok(()), write)
-}
-
 /// One side's word to the other that it may go on.
-fn tell(socket: &UnixStream) {
-    let _ = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+fn tell(socket: &UnixStream) -> Result<()> {
+    let sent = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+    attempt("the other side is gone", sent).map(drop)
 }
 
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
     require(hear(socket)?, "the other side is gone")
 }
 
-/// Waits for that word; anything longer is the child's error, and false its end.
+/// Waits for that word; anything longer is the child's error, and false its end or its exec.
 fn hear(socket: &UnixStream) -> Result<bool> {
     let mut text = [0; 4096];
     match socket::recv(socket.as_raw_fd(), &mut text, MsgFlags::empty()) {
@@ -622,10 +618,9 @@ fn hear(socket: &UnixStream) -> Result<bool> {
 fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
-    let path = home.dir.join("start");
-    let open = || File::options().write(true).custom_flags(O_NONBLOCK).open(&path);
-    let write = || open()?.write_all(&[0]).and_then(|()| fs::remove_file(&path));
-    step!(write(), "echo > {}", path.display())?;
+    hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
+    step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
+    let _ = home.lock.as_ref().map(File::unlock); // the hooks may enter it
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
 
@@ -635,7 +630,7 @@ fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
     for hook in hooks.map_err(error)?.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
         match run_hook(&hook, &what, &home.report(status)) {
-            Err(Error(_, why)) if kind.starts_with("post") => warn(why),
+            Err(Error(_, why)) if kind.starts_with("post") => log("warning", why),
             outcome => outcome?,
         }
     }
@@ -654,8 +649,9 @@ fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
     let pairs = list_of(hook.env()).iter().filter_map(|pair| pair.split_once('='));
     command.env_clear().envs(pairs).stdin(input).stdout(Stdio::null());
     let mut child = step!(command.spawn(), "{what}")?;
-    let limit = hook.timeout().map_or(u64::MAX, |seconds| seconds.max(0) as u64);
-    if !wait_while(in_seconds(limit), || matches!(child.try_wait(), Ok(None))) {
+    let seconds = hook.timeout().unwrap_or(i64::MAX).clamp(0, i64::from(i32::MAX)) as u64;
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    if !wait_while(deadline, || matches!(child.try_wait(), Ok(None))) {
         let _ = child.kill();
         return Err(error(format!("{what}: timeout")));
     }
@@ -665,9 +661,9 @@ fn run_hook(hook: &Hook, what: &str, state: &Value) -> Result<()> {
 
 // ---- the child: namespaces and the root file system ---------------------------------------------
 
-fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
+fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     // Our copy of the lock: else we would hold it for ever.
-    let _ = p.home.lock.as_ref().map(|lock| unistd::close(lock.as_raw_fd()));
+    let _ = p.lock.as_ref().map(|lock| unistd::close(lock.as_raw_fd()));
     if p.new & CLONE_NEWUSER != 0 {
         wait_for_word(parent)?; // it has written our ids
     }
@@ -676,57 +672,44 @@ fn become_container(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
         step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
         step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
-    write_attributes(p.process)?; // as long as /proc is the host's, which can be trusted
-    p.join(!FOR_CHILDREN)?;
-    if p.start.is_some() {
-        build_container(p, parent)?;
-    } else {
-        wait_for_word(parent)?;
+    let score = p.process.oom_score_adj().map(|score| score.to_string());
+    let profile = p.process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
+    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
+    let label = p.process.selinux_label().clone().filter(|label| !label.is_empty());
+    // As long as /proc is the host's, which can be trusted.
+    let own = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
+    for (file, value) in own.into_iter().filter_map(|(file, value)| Some((file, value?))) {
+        echo(&value, format!("/proc/self/{file}"))?;
     }
-    p.console.iter().try_for_each(|console| open_terminal(p, console))?;
-    enter(p, parent)
-}
-
-fn write_attributes(process: &Process) -> Result<()> {
-    let (old, score) = (read("/proc/self/oom_score_adj")?, process.oom_score_adj());
-    let score = score.map(|score| score.to_string()).filter(|score| score != old.trim());
-    let profile = process.apparmor_profile().clone();
-    let profile = profile.filter(|name| !name.is_empty() && name != "unconfined");
-    let profile = profile.map(|name| format!("exec {name}"));
-    let label = process.selinux_label().clone().filter(|label| !label.is_empty());
-    let values = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
-    let mut set = values.into_iter().filter_map(|(file, value)| Some((file, value?)));
-    set.try_for_each(|(file, value)| echo(&value, format!("/proc/self/{file}")))
-}
-
-fn build_container(p: &Plan, parent: &UnixStream) -> Result<()> {
+    p.join(!FOR_CHILDREN)?;
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
     if p.new & CLONE_NEWNET != 0 {
         set_up(&netlink_socket()?, "lo")?;
     }
-    set_names(p)?;
-    stat::umask(stat::Mode::empty());
-    let root = build_root(p)?;
-    tell(parent);
-    wait_for_word(parent)?;
-    run_hooks(p.home, "createContainer", "creating")?;
-    attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
-    change_root(p, &root)
+    if p.new != 0 {
+        set_names(p)?;
+        stat::umask(stat::Mode::empty());
+        let root = build_root(p)?;
+        tell(parent)?;
+        wait_for_word(parent)?;
+        run_hooks(p, "createContainer", "creating")?;
+        attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
+        change_root(p, &root)?;
+    }
+    p.console.iter().try_for_each(|console| open_terminal(p, console))?;
+    enter(p, parent)
 }
 
 /// What may be set is what only a namespace keeps away from the host.
-const SYSCTLS: [(&str, c_int); 6] = [
-    ("net/", CLONE_NEWNET),
-    ("kernel/domainname", CLONE_NEWUTS),
-    ("kernel/msg", CLONE_NEWIPC),
-    ("kernel/sem", CLONE_NEWIPC),
-    ("kernel/shm", CLONE_NEWIPC),
-    ("fs/mqueue/", CLONE_NEWIPC),
+const SYSCTLS: [(c_int, &str); 3] = [
+    (CLONE_NEWNET, "net/"),
+    (CLONE_NEWUTS, "kernel/domainname"),
+    (CLONE_NEWIPC, "kernel/msg kernel/sem kernel/shm fs/mqueue/"),
 ];
 
-fn set_names(p: &Plan) -> Result<()> {
+fn set_names(p: &Home) -> Result<()> {
     if let Some(name) = p.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
         require(p.has(CLONE_NEWUTS), "hostname: expected a uts namespace")?;
         step!(unistd::sethostname(name), "hostname {name}")?;
@@ -735,7 +718,8 @@ fn set_names(p: &Plan) -> Result<()> {
     let domain = domain.map(|name| ("kernel.domainname".to_string(), name));
     for (key, value) in p.linux.sysctl().clone().into_iter().flatten().chain(domain) {
         let path = key.replace('.', "/");
-        let is_own = SYSCTLS.iter().any(|(name, flag)| path.starts_with(name) && p.has(*flag));
+        let is_in = |names: &str| names.split(' ').any(|name| path.starts_with(name));
+        let is_own = SYSCTLS.iter().any(|(flag, names)| p.has(*flag) && is_in(names));
         require(is_own, format!("linux.sysctl.{key}: not in a namespace of its own"))?;
         echo(&value, format!("/proc/sys/{path}"))?;
     }
@@ -750,8 +734,7 @@ const SLAVE: MsFlags = MsFlags::from_bits_retain(MS_SLAVE | MS_REC);
 const PROPAGATION: MsFlags =
     MsFlags::from_bits_retain(MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
 
-/// The words of fstab(5) are the kernel's names of flags, mount(2), but for two; all others are the
-/// file system's own. An r before one means: also what is mounted below.
+/// The words of fstab(5) are the kernel's names of flags, but for two. r means: and all below it.
 fn flag(word: &str) -> Option<MsFlags> {
     let name = match word {
         "ro" => "RDONLY".into(),
@@ -767,21 +750,16 @@ fn propagate(at: impl AsRef<Path>, how: MsFlags) -> Result<()> {
     step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {}", at.display())
 }
 
-/// A mount that is prepared: a tree if it is a bind, which is not attached anywhere yet.
-struct Prepared {
-    tree: Option<OwnedFd>,
-    flags: MsFlags,
-    spreads: MsFlags,
-    data: String,
-}
+/// A tree if it is a bind, the flags, how it spreads, and the file system's own options.
+type Prepared = (Option<OwnedFd>, MsFlags, Option<MsFlags>, String);
 
 /// The sources of binds are opened while mounts of the host still spread to us.
-fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
+fn prepare(p: &Home, m: &Mount) -> Result<Prepared> {
     let is_mapped = m.uid_mappings().is_some() || m.gid_mappings().is_some();
     require(!is_mapped, "uidMappings: not supported")?;
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
-    let (mut spreads, mut data) = (PRIVATE, vec![]);
+    let (mut spreads, mut data) = (None, vec![]);
     for word in list_of(m.options()) {
         let opposite = match word.as_str() {
             "rw" => "ro".into(),
@@ -789,22 +767,24 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         };
         match word.as_str() {
             "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
-            "tmpcopyup" => warn(format!("mounts: {}: {word}: ignored", m.destination().display())),
+            "tmpcopyup" => {
+                log("warning", format!("{}: {word}: ignored", m.destination().display()))
+            }
             "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
             word if let Some(flag) = flag(word) => match flag & (PROPAGATION | MsFlags::MS_BIND) {
                 MsFlags::MS_BIND => flags |= flag,
                 how if how.is_empty() => flags |= flag - MsFlags::MS_REC,
-                _ => spreads = flag,
+                _ => spreads = Some(flag),
             },
             _ if let Some(flag) = flag(&opposite) => flags -= flag,
             other => data.push(other),
         }
     }
-    flags |= if typ == "devpts" { MsFlags::empty() } else { no_devices(p) };
-    let source = match (typ, p.home.cgroup()) {
+    flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p, "a", -1, -1) };
+    let source = match (typ, p.cgroup()) {
         _ if flags.contains(MsFlags::MS_BIND) => {
             let source = m.source().as_ref().ok_or_else(|| error("source: expected"))?;
-            Some(Path::new(p.home.text("bundle")).join(source))
+            Some(Path::new(p.text("bundle")).join(source))
         }
         // Without a cgroup namespace a new mount would show all of the host's.
         ("cgroup" | "cgroup2", Ok(own)) if p.new & CLONE_NEWCGROUP == 0 => Some(own),
@@ -816,11 +796,11 @@ fn prepare(p: &Plan, m: &Mount) -> Result<Prepared> {
         _ => None,
     };
     let tree = source.map(|source| clone_tree(AT_FDCWD, &source, flags)).transpose()?;
-    Ok(Prepared { tree, flags, spreads, data: data.join(",") })
+    let spreads = spreads.or(tree.is_some().then_some(PRIVATE));
+    Ok((tree, flags, spreads, data.join(",")))
 }
 
-fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
-    let Prepared { tree, flags, spreads, data } = prepared;
+fn attach(root: &OwnedFd, m: &Mount, (tree, flags, spreads, data): Prepared) -> Result<()> {
     let is_dir = tree.as_ref().is_none_or(is_dir);
     let target = attempt("open", inside(root, m.destination(), Some(is_dir)))?;
     let at = by_number(&target);
@@ -835,72 +815,65 @@ fn attach(root: &OwnedFd, m: &Mount, prepared: Prepared) -> Result<()> {
         let call = || mount(Some(source), &*at, Some(fstype), flags, Some(data));
         step!(call(), "mount -t {fstype} -o {data} {}", source.display())?;
     }
-    let top = attempt("open", inside(root, m.destination(), None))?;
-    propagate(by_number(&top), spreads)
+    let Some(how) = spreads else { return Ok(()) };
+    propagate(by_number(&attempt("open", inside(root, m.destination(), None))?), how)
 }
 
-/// Opens, and if `is_dir` says what is missing makes, a path below the new root. The kernel lets
-/// neither a symlink nor `..` lead out of it.
+/// Opens a path below the root, which neither a symlink nor `..` leads out of, or makes it first.
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed. Who does that
-    // all the time must not keep us for ever.
+    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
     let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
-    let mut open =
-        || tries.find(|found| !matches!(found, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN));
-    let is_dir = match (open(), is_dir) {
+    let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
+    let is_dir = match (found.unwrap_or(Err(Errno::EAGAIN)), is_dir) {
         (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
         (found, _) => return found,
     };
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno::ENOENT)?;
     let parent = inside(root, &Path::new("/").join(above), Some(true))?;
-    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let made = match is_dir {
-        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755)),
-        false => fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644)).map(drop),
-    };
-    match made {
-        // A symlink to what is missing.
-        Err(Errno::EEXIST) => {
-            let link = fcntl::readlinkat(&parent, name)?;
-            inside(root, &above.join(link), Some(is_dir))
-        }
-        made => made.and_then(|()| open()),
+    if let Ok(link) = fcntl::readlinkat(&parent, name) {
+        return inside(root, &above.join(link), Some(is_dir)); // to what is missing
     }
+    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    match is_dir {
+        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
+        false => drop(fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644))?),
+    }
+    inside(root, path, None)
 }
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
-fn build_root(p: &Plan) -> Result<OwnedFd> {
-    let name =
-        |m: &Mount, Error(_, why)| error(format!("mounts: {}: {why}", m.destination().display()));
+fn build_root(p: &Home) -> Result<OwnedFd> {
+    let name = |m: &Mount, Error(_, why)| error(format!("mounts: {:?}: {why}", m.destination()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
-    let rootfs = p.home.text("rootfs");
-    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | no_devices(p))?;
+    let rootfs = p.text("rootfs");
+    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | nodev(p, "a", -1, -1))?;
     propagate("/", SLAVE)?;
     place(&root, rootfs)?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
-    let mut new_dev = Some(MsFlags::empty());
+    let mut has_dev = true;
     for (m, mut prepared) in mounts {
         if m.destination() == "/dev" {
-            new_dev = Some(prepared.flags).filter(|_| prepared.tree.is_none());
-            prepared.flags -= MsFlags::MS_RDONLY; // before all is in it
+            has_dev = prepared.0.is_none();
+            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
         }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
-    new_dev.map_or(Ok(()), |flags| make_devices(p, &root, flags))?;
+    if has_dev {
+        make_devices(p, &root)?;
+    }
     cover(p, &root).map(|()| root)
 }
 
-/// The rules of the device cgroup that there is not: a node that they close is bound nodev, and so
-/// is every mount, unless they open all devices.
-fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
+/// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
+fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
     let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
     let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
@@ -912,44 +885,13 @@ fn nodev(p: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
     if is_open { MsFlags::empty() } else { MsFlags::MS_NODEV }
 }
 
-fn no_devices(p: &Plan) -> MsFlags {
-    nodev(p, "a", -1, -1)
-}
-
 /// The nodes that every container has, those of config.json, and the usual links.
-fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
-    let own = DEVICES.split(' ').map(|name| PathBuf::from(format!("/dev/{name}")));
-    let mut nodes = Vec::from_iter(own.map(|path| (path.clone(), path, MsFlags::empty())));
-    for device in list_of(p.linux.devices()) {
-        let (kind, dir) = match device.typ() {
-            LinuxDeviceType::B => (S_IFBLK, "block"),
-            LinuxDeviceType::P => (S_IFIFO, "pipe"),
-            _ => (S_IFCHR, "char"),
-        };
-        let (path, major, minor) = (device.path(), device.major(), device.minor());
-        let number = stat::makedev(major as u64, minor as u64);
-        let is_it = |path: &PathBuf| {
-            stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
-        };
-        let places = [path.clone(), format!("/dev/{dir}/{major}:{minor}").into()];
-        if let Some(node) = places.into_iter().find(|path| kind != S_IFIFO && is_it(path)) {
-            nodes.push((path.clone(), node, nodev(p, &dir[..1], major, minor)));
-            continue;
-        }
-        let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
-        let above = attempt(path.display(), inside(root, above, Some(true)))?;
-        let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
-        warn(format!("linux.devices: {}: not on the host, can't be opened", path.display()));
-        match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
-            Err(Errno::EEXIST) => {}
-            made => step!(made, "mknod {}", path.display())?,
-        }
+fn make_devices(p: &Home, root: &OwnedFd) -> Result<()> {
+    for path in DEVICES.split(' ').map(|name| Path::new("/dev").join(name)) {
+        bind_device(root, &path, &path, MsFlags::empty())?;
     }
-    for (path, node, nodev) in nodes {
-        // Read-only: a chmod or chown in the container must not reach the host's own node.
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
-        let target = attempt(path.display(), inside(root, &path, Some(false)))?;
-        place(&clone_tree(AT_FDCWD, node, flags)?, by_number(&target))?;
+    for device in list_of(p.linux.devices()) {
+        make_device(p, root, device)?;
     }
     let dev = attempt("/dev", inside(root, "/dev".as_ref(), Some(true)))?;
     for (name, to) in LINKS.split_whitespace().filter_map(|link| link.split_once('=')) {
@@ -958,16 +900,46 @@ fn make_devices(p: &Plan, root: &OwnedFd, flags_of_dev: MsFlags) -> Result<()> {
             made => step!(made, "ln -s {to} /dev/{name}")?,
         }
     }
-    if flags_of_dev.contains(MsFlags::MS_RDONLY) {
-        let flags = flags_of_dev | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        let at = by_number(&dev);
-        step!(mount(NONE, &*at, NONE, flags, NONE), "mount -o remount,bind,ro /dev")?;
-    }
     Ok(())
 }
 
+/// Read-only: a chmod or chown in the container must not reach the host's own node.
+fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Result<()> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
+    let target = attempt(path.display(), inside(root, path, Some(false)))?;
+    place(&clone_tree(AT_FDCWD, node, flags)?, by_number(&target))
+}
+
+fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let (kind, dir) = match device.typ() {
+        LinuxDeviceType::B => (S_IFBLK, "block"),
+        LinuxDeviceType::P => (S_IFIFO, "pipe"),
+        _ => (S_IFCHR, "char"),
+    };
+    let (path, major, minor) = (device.path(), device.major(), device.minor());
+    let number = stat::makedev(major as u64, minor as u64);
+    let is_it = |path: &PathBuf| {
+        stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
+    };
+    // The kernel's own name for it, if the container has another.
+    let uevent = read(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).unwrap_or_default();
+    let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).unwrap_or_default();
+    let places = [path.clone(), Path::new("/dev").join(name)];
+    if let Some(node) = places.iter().find(|path| kind != S_IFIFO && is_it(path)) {
+        return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+    }
+    let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
+    let above = attempt(path.display(), inside(root, above, Some(true)))?;
+    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
+    log("warning", format!("linux.devices: {}: not on the host", path.display()));
+    match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
+        Err(Errno::EEXIST) => Ok(()),
+        made => step!(made, "mknod {}", path.display()),
+    }
+}
+
 /// Masked paths are covered by something empty, read-only ones by themselves.
-fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
+fn cover(p: &Home, root: &OwnedFd) -> Result<()> {
     let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let masked = list_of(p.linux.masked_paths()).iter().map(|path| (path, true));
     let shown = list_of(p.linux.readonly_paths()).iter().map(|path| (path, false));
@@ -988,16 +960,21 @@ fn cover(p: &Plan, root: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
-    step!(unistd::fchdir(root), "cd {}", p.home.text("rootfs"))?;
+fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
+    step!(unistd::fchdir(root), "cd {}", p.text("rootfs"))?;
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
-    if p.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | no_devices(p);
-        step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro /")?;
+    let is_dev = |m: &&Mount| m.destination() == "/dev";
+    let dev = list_of(p.spec.mounts()).iter().find(is_dev).and_then(|m| m.options().as_ref());
+    let dev = dev.is_some_and(|options| options.iter().any(|word| word == "ro"));
+    let root = p.state["config"]["root"]["readonly"] == true;
+    for (path, _) in [("/dev", dev), ("/", root)].into_iter().filter(|(_, is_ro)| *is_ro) {
+        let old = attempt(path, statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
+        let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
+        step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {path}")?;
     }
     Ok(())
 }
@@ -1005,28 +982,26 @@ fn change_root(p: &Plan, root: &OwnedFd) -> Result<()> {
 // ---- the process: terminal, rights, exec --------------------------------------------------------
 
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
-fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
-    let process = p.process;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
-    let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
+fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
+    let process = &p.process;
+    let root = attempt("/", File::open("/"))?.into();
+    let workdir = inside(&root, process.cwd(), None);
+    drop(root);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     for limit in list_of(process.rlimits()) {
-        let (rlim_cur, rlim_max) = (limit.soft(), limit.hard());
-        let value = rlimit { rlim_cur, rlim_max };
+        let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
         // SAFETY: the kernel reads one rlimit. Its numbers follow the order of these names.
         let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
-        step!(set, "process.rlimits: {} {rlim_cur}:{rlim_max}", limit.typ())?;
+        step!(set, "process.rlimits: {} {}:{}", limit.typ(), limit.soft(), limit.hard())?;
     }
-    let preserved = p.given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-    let preserved = preserved.map_err(|_| error("--preserve-fds: expected a number"))?;
-    let first = 3 + c_uint::from(preserved);
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;
     let is_bound = process.no_new_privileges() == Some(true);
-    // Whatever is open from there on closes when exec succeeds. A filter may forbid the call.
-    // SAFETY: integers only.
-    let close = unsafe { syscall(SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-    attempt("close_range", Errno::result(close))?;
+    // Before the filter, which may forbid it. A log is no directory, so it leads nowhere.
+    let log = LOG.get().map_or(-1, |log| log.as_raw_fd());
+    let start = p.start.as_ref().map_or(-1, |start| start.as_raw_fd());
+    let mut kept = [parent.as_raw_fd(), workdir.as_raw_fd(), start, log];
+    kept.sort();
+    close_others(p.closed as c_int, &kept);
     if !is_bound {
         install(&filter)?; // needs a capability that is about to go
     }
@@ -1035,38 +1010,40 @@ fn enter(p: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let entered = enter();
     become_user(process)?;
     entered.or_else(|_| enter())?;
-    let (args, mut env) = (c_strings(process.args())?, c_strings(process.env())?);
-    if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
-        env.push(c_string(format!("HOME={}", home_of(process.user().uid()))));
-    }
+    let (args, env) = (c_strings(process.args())?, environment(process)?);
     let program = find_program(&list_of(process.args())[0], &env)?;
-    if let Some(mut start) = p.start.as_ref() {
-        tell(parent);
-        attempt("start", start.read_exact(&mut [0]))?;
+    tell(parent)?;
+    if let Some(start) = &p.start {
+        let (caller, _) = attempt("accept", start.accept())?;
+        // SAFETY: from now on it is the caller of `start` whom an error must reach.
+        let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
+        attempt("dup3", Errno::result(dup))?;
+    } else {
+        wait_for_word(parent)?;
     }
     let _ = step!(unistd::setsid(), "setsid"); // see `execute`
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
         install(&filter)?;
     }
-    if p.start.is_some() {
-        run_hooks(p.home, "startContainer", "created")?; // the container's own programs
+    if p.new != 0 {
+        run_hooks(p, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
-    let Err(errno) = unistd::execve(&c_string(&program), &args, &env);
-    Err(error(format!("exec {}: {}", program.display(), errno.desc())))
+    attempt(format!("exec {}", program.display()), unistd::execve(&c_string(&program), &args, &env))
 }
 
 fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
-    list.iter().flatten().map(|text| CString::new(&**text).map_err(error)).collect()
+    list_of(list).iter().map(|text| CString::new(&**text).map_err(error)).collect()
 }
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
 fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
     let is_path = name.contains('/');
     let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+    let path = path.filter(|_| !is_path).unwrap_or_default();
     let mut why = "executable file not found in $PATH".to_string();
-    for dir in if is_path { "" } else { path.unwrap_or_default() }.split(':') {
+    for dir in path.split(':') {
         let file = Path::new(dir).join(name);
         match unistd::access(&file, unistd::AccessFlags::X_OK) {
             Ok(()) if !file.is_dir() => return Ok(file),
@@ -1078,63 +1055,53 @@ fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
     Err(error(format!("exec: {name:?}: {why}")))
 }
 
-fn home_of(uid: u32) -> String {
-    let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
-    let text = file.and_then(io::read_to_string).unwrap_or_default();
-    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid.to_string());
-    line.map_or("/".into(), |fields| fields[5].into())
+/// The environment; engines leave it to us to look up HOME.
+fn environment(process: &Process) -> Result<Vec<CString>> {
+    let mut env = c_strings(process.env())?;
+    if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
+        let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
+        let text = file.and_then(io::read_to_string).unwrap_or_default();
+        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let uid = process.user().uid().to_string();
+        let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid);
+        env.push(c_string(format!("HOME={}", line.map_or("/", |fields| fields[5]))));
+    }
+    Ok(env)
 }
 
 /// Capabilities, groups and ids, in the only order that works.
 fn become_user(process: &Process) -> Result<()> {
-    let bits = |set: &Option<Capabilities>| -> u64 {
-        set.iter().flatten().filter_map(|one| capability(&one.to_string())).sum()
+    let set = |pick: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+        let names = process.capabilities().iter().flat_map(pick).flatten();
+        CapSet::from_bitmask_truncate(names.filter_map(|name| capability(&name.to_string())).sum())
     };
-    let sets = process.capabilities().as_ref();
-    let bounding = sets.map_or(0, |sets| bits(sets.bounding()));
-    let mut kept = 0;
-    for number in 0..63 {
-        let action = if bounding >> number & 1 == 1 { PR_CAPBSET_READ } else { PR_CAPBSET_DROP };
-        // SAFETY: prctl(2) takes numbers here, and changes nothing in memory.
-        match Errno::result(unsafe { libc::prctl(action, number, 0, 0, 0) }) {
-            Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            held => kept |= (attempt("setpriv --bounding-set", held)? as u64) << number,
-        }
+    let (wanted, held) = (set(LinuxCapabilities::bounding), bounding::probe());
+    if !held.issuperset(wanted) {
+        log("warning", format!("process.capabilities: {:?}: not held", wanted - held));
     }
-    if kept != bounding {
-        warn(format!("process.capabilities: 0x{:x}: not held, so not given", bounding & !kept));
-    }
+    let drop = || (held - wanted).iter().try_for_each(bounding::drop);
+    step!(drop().and_then(|()| bounding::clear_unknown()), "setpriv --bounding-set {wanted:?}")?;
     let user = process.user();
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
     let groups = Vec::from_iter(list_of(user.additional_gids()).iter().copied().map(Gid::from_raw));
-    if !groups.is_empty() || !read("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny") {
-        step!(unistd::setgroups(&groups), "setpriv --groups {groups:?}")?;
+    let grouped = unistd::setgroups(&groups);
+    if !*ROOTLESS || !groups.is_empty() {
+        step!(grouped, "setpriv --groups {groups:?}")?; // else the kernel may deny it
     }
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;
     attempt("prctl PR_SET_KEEPCAPS", prctl::set_keepcaps(true))?;
     step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid {uid}")?;
     stat::umask(stat::Mode::from_bits_retain(user.umask().unwrap_or(0o022)));
-    let Some(sets) = sets else { return Ok(()) };
-    let held = [sets.effective(), sets.permitted(), sets.inheritable()].map(|set| bits(set) & kept);
-    let wanted = [held[0] & held[1], held[1], held[2]];
-    // Version 3, this thread; then effective, permitted and inheritable, low halves first.
-    let (header, data) =
-        ([0x2008_0522_u32, 0], [0, 32].map(|n| wanted.map(|set| (set >> n) as u32)));
-    // SAFETY: both arrays are laid out as capset(2) says for version 3, and outlive the call.
-    let capset = || Errno::result(unsafe { syscall(SYS_capset, &header, &data) });
-    step!(capset(), "capset {wanted:x?}")?;
-    let ambient = bits(sets.ambient()) & held[1] & held[2];
-    for number in (0..63).filter(|number| ambient >> number & 1 == 1) {
-        // SAFETY: integers only.
-        let raise = unsafe { libc::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) };
-        attempt("setpriv --ambient-caps", Errno::result(raise))?;
-    }
-    Ok(())
+    let permitted = set(LinuxCapabilities::permitted) & wanted & held;
+    let effective = set(LinuxCapabilities::effective) & permitted;
+    let inheritable = set(LinuxCapabilities::inheritable) & wanted & held;
+    let state = CapState { effective, permitted, inheritable };
+    step!(state.set_current(), "capset {state}")?;
+    let ambient = set(LinuxCapabilities::ambient) & permitted & inheritable;
+    step!(ambient.iter().try_for_each(ambient::raise), "setpriv --ambient-caps {ambient:?}")
 }
 
-/// The profile as a program for the kernel's BPF machine, like the walk's. Rules that look at
-/// arguments come first; names that this machine has no number for can't be called.
+/// A program for the kernel's BPF machine, like the walk's, with rules about arguments first.
 fn seccomp(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     let answer = |action: LinuxSeccompAction, errno| bpf(BPF_RET, action.as_u32(errno), 0, 0);
     let mut rules: Vec<&LinuxSyscall> = list_of(profile.syscalls()).iter().collect();
@@ -1205,16 +1172,7 @@ fn install(filter: &Option<Vec<sock_filter>>) -> Result<()> {
     step!(Errno::result(set), "seccomp: {} instructions", filter.len()).map(drop)
 }
 
-/// Where the other end of the container's terminal goes. A foreground `run` has the caller's own.
-fn console(given: &Given, process: &Process, is_detached: bool) -> Result<Option<UnixStream>> {
-    let is_wanted = process.terminal() == Some(true);
-    let path = given.get("console-socket").filter(|_| is_wanted);
-    let why = "process.terminal: expected --console-socket, for nobody else attends it";
-    require(path.is_some() || !is_wanted || !is_detached, why)?;
-    path.map(|path| step!(UnixStream::connect(path), "connect {path}")).transpose()
-}
-
-fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
+fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
     let size = p.process.console_size().unwrap_or_default();
     let (ws_row, ws_col) = (size.height() as u16, size.width() as u16);
     let size = winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
@@ -1223,7 +1181,7 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
     let (rights, flags) = ([socket::ControlMessage::ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL);
     let sent = socket::sendmsg::<()>(console.as_raw_fd(), &text, &rights, flags, None);
     attempt("--console-socket", sent)?;
-    if p.start.is_some() {
+    if p.new != 0 {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
         place(
             &clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?,
@@ -1238,10 +1196,10 @@ fn open_terminal(p: &Plan, console: &UnixStream) -> Result<()> {
 
 // ---- the other verbs ----------------------------------------------------------------------------
 
-fn spec(_: &str, given: &Given) -> Result<u8> {
+fn spec(_: &mut Home, given: &Given) -> Result<u8> {
     let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
     let (uid, gid) = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
-    let rootless = given.has("rootless").then(|| Spec::rootless(uid, gid));
+    let rootless = given.get("rootless").map(|_| Spec::rootless(uid, gid));
     let mut spec = rootless.unwrap_or_default();
     spec.set_version("1.2.0".into()).set_hostname(Some("husk".into()));
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
@@ -1249,17 +1207,12 @@ fn spec(_: &str, given: &Given) -> Result<u8> {
     step!(write(), "write {}", path.display()).map(|()| 0)
 }
 
-fn state(home: &Home) -> Result<u8> {
-    print(&format!("{:#}\n", home.report(home.status())))
-}
-
-fn kill(id: &str, given: &Given) -> Result<u8> {
-    let home = Home::find(id)?;
+fn kill(home: &mut Home, given: &Given) -> Result<u8> {
     let text = given.words.get(2).map_or("TERM".into(), |text| text.to_uppercase());
     let named = || Signal::from_str(&format!("SIG{}", text.trim_start_matches("SIG"))).ok();
     let number = text.parse().ok().or_else(|| named().map(|signal| signal as c_int));
     let number = number.ok_or_else(|| error(format!("kill: {text}: unknown signal")))?;
-    if given.has("all") {
+    if given.is("all") {
         for pidfd in home.cgroup().iter().flat_map(|dir| all_pids(dir)).flat_map(pidfd_open) {
             let _ = send_signal(&pidfd, number);
         }
@@ -1269,18 +1222,11 @@ fn kill(id: &str, given: &Given) -> Result<u8> {
     step!(send_signal(&pidfd, number), "kill -{number} {pid}").map(|_| 0)
 }
 
-fn delete(id: &str, given: &Given) -> Result<u8> {
-    let home = match Home::locked(id) {
-        // Perhaps a `create` that was killed half-way.
-        Err(_) if given.has("force") => {
-            return Home::dir(id).map(|dir| fs::remove_dir_all(dir).map_or(0, |()| 0));
-        }
-        home => home?,
-    };
+fn delete(home: &mut Home, given: &Given) -> Result<u8> {
     let status = home.status();
-    let why = format!("cannot delete container {id} that is not stopped: {status}");
-    require(status == "stopped" || given.has("force"), why)?;
-    remove(&home);
+    let why = format!("cannot delete a container that is not stopped: {status}");
+    require(status == "stopped" || given.is("force"), why)?;
+    remove(home);
     Ok(0)
 }
 
@@ -1288,38 +1234,34 @@ fn delete(id: &str, given: &Given) -> Result<u8> {
 fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = send_signal(&pidfd, SIGKILL);
-        wait_while(in_seconds(10), || home.first().is_some());
+        wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
-    home.cgroup().iter().for_each(|dir| remove_cgroup(dir));
+    // As a rule it is empty.
+    let rest = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err());
+    rest.iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
     let _ = fs::remove_dir_all(&home.dir);
 }
 
-fn list(_: &str, given: &Given) -> Result<u8> {
+fn list(_: &mut Home, given: &Given) -> Result<u8> {
     let names = ROOT.get().and_then(|root| fs::read_dir(root).ok()).into_iter().flatten().flatten();
-    let homes = names.filter_map(|name| Home::find(name.file_name().to_str()?).ok());
-    if given.has("quiet") {
+    let homes = names.filter_map(|name| Home::open(name.file_name().to_str()?, false).ok());
+    let homes = homes.filter(|home| !home.state.is_null());
+    if given.is("quiet") {
         return print(&homes.map(|home| format!("{}\n", home.text("id"))).collect::<String>());
     }
-    let found: Vec<Value> = homes.map(|home| home.report(home.status())).collect();
-    print(&format!("{:#}\n", json!(found)))
-}
-
-/// So many seconds from now, at most a century.
-fn in_seconds(seconds: u64) -> Instant {
-    Instant::now() + Duration::from_secs(seconds.min(100 * 366 * 86400))
+    show(&homes.map(|home| home.report(home.status())).collect())
 }
 
 fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     let status = home.status();
     require(status == wanted, format!("the container is {status}, not {wanted}"))?;
     echo(word, home.cgroup()?.join("cgroup.freeze"))?;
-    wait_while(in_seconds(10), || home.status() == wanted);
+    wait_while(Instant::now() + PATIENCE, || home.status() == wanted);
     Ok(0)
 }
 
-fn update(id: &str, given: &Given) -> Result<u8> {
-    let home = Home::find(id)?;
+fn update(home: &mut Home, given: &Given) -> Result<u8> {
     let path = given.get("resources").filter(|path| *path != "-").unwrap_or("/proc/self/fd/0");
     let (resources, _) = read_json::<Value>(path)?;
     require(home.status() != "stopped", "container not running")?;
@@ -1327,31 +1269,25 @@ fn update(id: &str, given: &Given) -> Result<u8> {
 }
 
 /// The same steps, but the namespaces are there already.
-fn exec(id: &str, given: &Given) -> Result<u8> {
+fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
-    let home = &Home::find(id)?;
+    let is_free = File::open(&home.dir).is_ok_and(|dir| dir.try_lock_shared().is_ok());
+    require(is_free, "the container is being started or deleted")?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
-    let (pid, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
+    let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
-    let process = &match given.get("process") {
+    let process = match given.get("process") {
         Some(path) => read_json(path)?.1,
         None => exec_process(&spec, given),
     };
-    check_process(process)?;
-    let is_detached = given.has("detach");
-    let console = console(given, process, is_detached)?;
-    let link = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
-    let differs = |name: &&str| link("self", name) != link(&pid.to_string(), name);
-    let names = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"].into_iter().filter(differs);
-    let flags = names.filter_map(|name| LinuxNamespaceType::try_from(name).ok());
-    let joined = vec![(flags.map(|typ| typ as c_int).sum(), pidfd)];
+    home.prepare(spec, process, given)?;
+    home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
+    home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
-    let linux = &spec.linux().clone().unwrap_or_default();
-    let (spec, new, start) = (&spec, 0, None);
-    let plan = Plan { home, spec, linux, process, new, joined, console, start, given };
-    let child = launch(&plan, cgroup.as_ref())?;
-    attend(&child, is_detached, || write_pid(given, &child).map(|()| tell(&child.socket)))
+    let child = launch(home, cgroup.as_ref(), given)?;
+    wait_for_word(&child.socket)?;
+    attend(home, &child, given)
 }
 
 fn exec_process(spec: &Spec, given: &Given) -> Process {
@@ -1362,6 +1298,6 @@ fn exec_process(spec: &Spec, given: &Given) -> Process {
     env.extend(given.all("env").map(str::to_string));
     let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
     process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
-    process.set_terminal(Some(given.has("tty")));
+    process.set_terminal(Some(given.is("tty")));
     process
 }

@@ -272,6 +272,16 @@ fn hooks_in_their_order() {
     let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
     let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     assert_eq!(seen.lines().collect::<Vec<_>>(), order);
+    // A hook may enter the container as soon as that has started.
+    b.edit(
+        "o = os.environ['OCI'].split(); c['hooks'] = dict(poststart=[dict(path=o[0], timeout=9, \
+         args=o + ['exec', 'two', 'touch', '/tmp/entered'])])",
+    );
+    b.command("until [ -e /tmp/entered ]; do sleep 0.1; done");
+    b.edit("c['mounts'].append(dict(destination='/tmp', type='tmpfs'))");
+    b.sh("timeout 20 $OCI run --bundle $B two").ok();
+    b.sh("$OCI create --bundle $B two </dev/null >/dev/null 2>&1").ok();
+    b.sh("timeout 20 $OCI start two; $OCI delete --force two").ok();
     b.edit("c['hooks'] = dict(createRuntime=[dict(path='/bin/false')])");
     b.refuses("$OCI run --bundle $B two", &["createRuntime hook /bin/false"]);
 }
@@ -287,6 +297,32 @@ fn runc_bundles() {
     b.command("echo hello; exit 7");
     let done = b.sh("$OCI run --bundle $B one");
     assert!(done.code == 7 && done.out == "hello\n", "{done}");
+}
+
+#[test]
+fn what_start_reports() {
+    oci!(host, b);
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root']['path'] = '{}'", copy.path()));
+    fs::write(format!("{}/empty", copy.path()), "").expect("write");
+    b.sh(&format!("chmod 755 {}/empty", copy.path())).ok();
+    b.edit("c['process']['args'] = ['/empty']");
+    b.sh("$OCI create --bundle $B one </dev/null >/dev/null 2>&1").ok();
+    b.refuses("$OCI start one", &["exec /empty", "ENOEXEC"]);
+    b.sh("$OCI delete --force one").ok();
+    // The program itself would be the host's own file in there, which the container could change.
+    b.edit("c['process']['args'] = ['/proc/self/exe', '--version']");
+    if cfg!(target_feature = "crt-static") {
+        b.refuses("$OCI run --bundle $B one", &["is husk itself"]);
+    }
+}
+
+#[test]
+fn devices_by_another_name() {
+    oci!(host, b);
+    b.edit("c['linux']['devices'] = [dict(path='/dev/nought', type='c', major=1, minor=5)]");
+    b.command("head -c 3 /dev/nought | wc -c; chmod 777 /dev/nought 2>/dev/null || echo ro");
+    assert_eq!(b.run(), "3\nro");
 }
 
 #[test]
