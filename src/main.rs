@@ -3,7 +3,7 @@
 //! of contents; README.md has a chapter for each numbered section.
 
 use libc::*;
-use nix::fcntl::{self, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
+use nix::fcntl::{self, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::{fd::OwnedFd, unix::net::UnixStream, unix::prelude::*};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, exit};
+use std::process::{self, Command, ExitCode, ExitStatus, exit};
 use std::time::{Duration, Instant};
 use std::{cell::Cell, convert::Infallible, env, fmt::Display, fs, fs::File, mem, ptr, thread};
 use std::{net::Ipv4Addr, num::NonZero, sync::LazyLock};
@@ -65,6 +65,7 @@ fn run(c: &Container) -> Result<u8> {
         lock_down(c, socket)?; // 7
         execute(c, socket) // 8
     });
+    drop(husk); // the child has its own
     let outcome = child.and_then(|child| {
         let address = network_outside(c, &child); // 3, 6
         supervise(c, &child, address, cgroup.as_ref()) // 8
@@ -215,6 +216,10 @@ fn main() -> ExitCode {
         Some("help" | "--help" | "-h") => print(HELP),
         Some("--version") => print(concat!("husk ", env!("CARGO_PKG_VERSION"), "\n")),
         Some(_) if words.front().is_some_and(|word| word == "--help") => print(HELP),
+        // Whom it shows by a number must be who has that number here.
+        Some(_) if fs::read_link("/proc/self").ok() != Some(process::id().to_string().into()) => {
+            Err(error("expected this pid namespace's own /proc: mount -t proc proc /proc"))
+        }
         Some("run") => parse("run", words).and_then(run_command),
         Some("exec") => parse("exec", words).and_then(exec_command),
         Some("ps") => parse("ps", words).and_then(ps_command),
@@ -353,7 +358,9 @@ fn volume(value: &[u8]) -> Option<(PathBuf, PathBuf, MsFlags)> {
     let colon = paths.windows(2).rposition(|two| two == b":/")?;
     let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
     let (source, target) = (path(&paths[..colon]), path(&paths[colon + 1..]));
+    // What is in /proc would be hidden by the container's own.
     let is_good = source.is_absolute() && source.exists() && target.file_name().is_some();
+    let is_good = is_good && !target.starts_with("/proc");
     is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
 }
 
@@ -957,7 +964,6 @@ fn build_root(c: &Container, join: impl FnOnce() -> Result<()>) -> Result<File> 
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     attach(c, &trees)?;
-    replace_stdio(&trees[0].0, c.no_stdin)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(none, "/", none, flags, none), "mount -o remount,bind,ro,nodev /")?;
@@ -1005,13 +1011,18 @@ fn make_dev(c: &Container) -> Result<Vec<Tree>> {
         let link = || unistd::symlinkat(to, &trees[0].0, name);
         step!(link(), "ln -s {to} /dev/{name}")?;
     }
-    for name in DEVICES.split(' ') {
-        trees.push((clone_tree(AT_FDCWD, Path::new("/dev").join(name), DEVICE)?, name.into()));
-    }
-    if let Some(terminal) = terminal().filter(|_| !c.detach) {
-        trees.push((clone_tree(AT_FDCWD, &terminal, DEVICE)?, "console".into())); // for ttyname(3)
-    }
+    let nodes = device_nodes(c)?;
+    replace_stdio(&nodes, c.no_stdin)?;
+    trees.extend(nodes);
     Ok(trees)
+}
+
+fn device_nodes(c: &Container) -> Result<Vec<Tree>> {
+    let nodes = DEVICES.split(' ').map(|name| (Path::new("/dev").join(name), name));
+    // Where ttyname(3) finds the terminal.
+    let console = terminal().filter(|_| !c.detach).map(|path| (path, "console"));
+    let clone = |(path, name)| Ok((clone_tree(AT_FDCWD, path, DEVICE)?, Path::new(name).into()));
+    nodes.chain(console).map(clone).collect()
 }
 
 fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
@@ -1030,24 +1041,26 @@ fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
 }
 
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
-/// again by the read-only mounts, so that fchmod(2) does not reach the host's.
-fn replace_stdio(dev: &OwnedFd, no_stdin: bool) -> Result<()> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+/// again by the read-only mounts, so that fchmod(2) does not reach the host's. The paths here are
+/// the host's: the container's own /dev is what it has made of it.
+fn replace_stdio(nodes: &[Tree], no_stdin: bool) -> Result<()> {
+    let number = |node: stat::FileStat| node.st_rdev;
     for fd in 0..3 {
+        let is_null = no_stdin && fd == 0;
         // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
-        let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, |own| own.st_rdev);
-        let is_it = |name: &&str| match no_stdin && fd == 0 {
-            true => *name == "null",
-            false => {
-                own != 0
-                    && stat::fstatat(dev, *name, AtFlags::empty())
-                        .is_ok_and(|node| node.st_rdev == own)
-            }
+        let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, number);
+        let is_it = |(node, name): &&Tree| match is_null {
+            true => name == Path::new("null"),
+            false => own != 0 && stat::fstat(node).is_ok_and(|node| number(node) == own),
         };
-        let name = DEVICES.split(' ').chain(["console"]).find(is_it);
-        let node = name.map(|name| fcntl::openat(dev, name, flags, stat::Mode::empty()));
+        let path = match nodes.iter().find(is_it) {
+            Some((node, _)) => by_number(node),
+            None if is_null => "/dev/null".into(),
+            None => continue,
+        };
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         // What a user may not open is not his to change either.
-        if let Some(Ok(node)) = node {
+        if let Ok(node) = fcntl::open(&path, flags, stat::Mode::empty()) {
             // SAFETY: as above.
             attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
         }
@@ -1160,7 +1173,7 @@ fn make_target(path: &Path, is_dir: bool) -> io::Result<()> {
         return make_target(&parent.join(link), is_dir);
     }
     fs::create_dir_all(if is_dir { path } else { parent })?;
-    let touch = || File::options().append(true).create(true).open(path);
+    let touch = || File::options().append(true).create(true).custom_flags(O_NONBLOCK).open(path);
     if is_dir { Ok(()) } else { touch().map(drop) }
 }
 
@@ -1441,10 +1454,11 @@ fn open_to_others(c: &Container, pid: Pid, cgroup: Option<&Cgroup>) -> Result<()
 /// later (CVE-2019-5736). So far only husk's own code has run in there.
 fn is_husk_itself(pid: Pid) -> bool {
     let program = |pid: &str| {
-        let exe = format!("/proc/{pid}/exe");
-        // Also its path: by a volume it is the same file, but that is what the caller wants.
-        let file = fs::metadata(&exe).map(|meta| (meta.dev(), meta.ino())).ok()?;
-        Some((file, fs::read_link(exe).ok()?))
+        let exe = File::options().read(true).custom_flags(O_PATH).open(format!("/proc/{pid}/exe"));
+        let info = format!("/proc/self/fdinfo/{}", exe.as_ref().ok()?.as_raw_fd());
+        let info = fs::read_to_string(info).ok()?;
+        // Also its mount: by a volume it is the same file, but that is what the caller wants.
+        Some(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
     };
     // None: it has ended, or is more closed to us, and so to all in there, than husk is.
     program(&pid.to_string()).is_some_and(|its| Some(its) == program("self"))
@@ -1634,6 +1648,9 @@ fn exec_command(mut c: Container) -> Result<u8> {
         namespaces.set(flag, own != its);
     }
     c.namespaces = 0; // to make
+    // A user may bind none of these, and can change none but his own terminal.
+    let nodes = if *ROOTLESS { vec![] } else { device_nodes(&c)? };
+    replace_stdio(&nodes, c.no_stdin)?;
     // Until it is the command, nobody in there may trace husk, or look into its /proc/PID
     // (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
@@ -1641,9 +1658,6 @@ fn exec_command(mut c: Container) -> Result<u8> {
     let child = spawn(c.namespaces, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
         step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
-        if let Ok(dev) = fcntl::open("/dev", OFlag::O_DIRECTORY, stat::Mode::empty()) {
-            replace_stdio(&dev, c.no_stdin)?;
-        }
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c, parent)

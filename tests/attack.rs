@@ -463,6 +463,28 @@ fn command_by_descriptor(host: &Host, who: Who) {
     }
 }
 
+/// `husk exec` opens nothing by the container's own /dev, which is what a tenant has made of it.
+#[test]
+fn exec_by_another_dev() {
+    let host = host!();
+    let dir = TempDir::new();
+    let root = dir.join("root");
+    run(Command::new("cp").arg("-a").arg(rootfs()).arg(&root)).ok();
+    let _ = fs::remove_dir_all(root.join("dev"));
+    symlink("/made-for-dev", root.join("dev")).expect("ln -s");
+    let script = r#"
+        $HUSK run -d --name box $D/root sh -c 'rm /dev; mkdir /dev; : >/dev/null; sleep 1000' 2>/dev/null
+        until $HUSK exec box test -f /dev/null; do sleep 0.1; done
+        # The mode that it has: even a test that fails changes nothing.
+        $HUSK exec box chmod 666 /proc/self/fd/0 </dev/null && echo CHANGED
+        $HUSK exec box sh -c 'stat -L -c %t:%T /proc/self/fd/0' </dev/null
+        $HUSK stop -t 0 box"#;
+    let mut command = host.sh_command(script);
+    let run = run(command.env("D", dir.path()));
+    assert!(run.code == 0 && run.out.ends_with("1:3\n") && !run.out.contains("CHANGED"), "{run}");
+    assert!(run.err.contains("Read-only file system"), "{run}");
+}
+
 #[test]
 fn command_by_descriptor_as_root() {
     command_by_descriptor(&host!(), Root);
@@ -1058,6 +1080,20 @@ fn end_of_main_thread() {
     scene.start(&mut scene.husk(&["ps"])).wait().ok();
     assert!(host.inits().is_empty(), "it has outlived husk");
     host.assert_clean();
+
+    // Nor does it outlive the husk of an exec, in a container that goes on.
+    let trap = ambush(&scene, &["sleep", "1000"], "");
+    let before = host.processes();
+    let mut visitor =
+        scene.start(&mut scene.husk(&["exec", "trap", "/attack", "end_of_main_thread"]));
+    visitor.says("ready");
+    sleep(Duration::from_millis(100));
+    visitor.signal(Signal::SIGKILL);
+    visitor.wait();
+    scene.start(&mut scene.husk(&["ps"])).wait().ok();
+    until("what exec had started to end", || host.processes() == before);
+    scene.start(&mut scene.husk(&["stop", "-t0", "trap"])).wait().ok();
+    trap.wait();
 }
 
 /// `ps` and `exec` read what a container says of itself, but not without end.

@@ -283,6 +283,19 @@ fn poor_hosts() {
     run(&mut command).refused(125, &["cgroup2"]);
 }
 
+/// Where /proc is another pid namespace's, its numbers are other processes'.
+#[test]
+fn another_proc() {
+    let host = host!();
+    for verb in ["run $R true", "ps", "exec x true", "stop x"] {
+        let script = format!("exec unshare --pid --fork sh -c \"true; $HUSK {verb}\"");
+        host.sh(&script).refused(125, &["/proc"]);
+    }
+    let script =
+        "exec unshare --pid --fork --mount-proc sh -c 'true; $HUSK run --network none $R echo ok'";
+    assert_eq!(host.sh(script).ok(), "ok");
+}
+
 #[test]
 fn refusing_kernels() {
     let host = host!();
