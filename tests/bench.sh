@@ -420,7 +420,7 @@ for ((round = 0; round < rounds; round++)); do
     timeout 300 hyperfine --shell=none --warmup 1 --runs $runs --style none --export-json "times-$round.json" \
         "${arguments[@]}" >log 2>&1 || die "hyperfine: $(cat log)"
 done
-if [ -e image ]; then
+if printf '%s\n' "${contestants[@]}" | grep -qx docker; then
     words docker /bin/true
     timeout 300 hyperfine --shell=none --warmup 1 --runs $((2 * runs)) --style none --export-json times-docker.json \
         --command-name docker "$(printf '%q ' "${words[@]}")" >log 2>&1 || die "hyperfine: $(cat log)"
