@@ -67,8 +67,8 @@ fn run(c: &Container) -> Result<u8> {
     });
     drop(husk); // the child has its own
     let outcome = child.and_then(|child| {
-        let address = network_outside(c, &child); // 3, 6
-        supervise(c, &child, address, cgroup.as_ref()) // 8
+        let network = network_outside(c, &child); // 3, 6
+        supervise(c, &child, network, cgroup.as_ref()) // 8
     });
     clean_up(c, cgroup, outcome) // 8
 }
@@ -691,13 +691,14 @@ fn enter_namespaces(c: &Container, (uid, gid): (Uid, Gid)) -> Result<()> {
 fn supervise(
     c: &Container,
     child: &Child,
-    ip: Result<Ipv4Addr>,
+    network: Result<Network>,
     cgroup: Option<&Cgroup>,
 ) -> Result<u8> {
     let (mut socket, mut report) = (&child.socket, vec![]);
-    let outcome = ip.and_then(|ip| {
+    let outcome = network.and_then(|(ip, rest)| {
         let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
         tell(socket, &ip.octets(), "the child may go on")?;
+        drop(rest);
         cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
         let is_new = c.namespaces != 0; // and not one that exec enters
         if is_new {
@@ -736,6 +737,10 @@ fn wait_for_parent(mut parent: &UnixStream) -> Result<Ipv4Addr> {
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1); // of 10.77.0.0/16, see RULES and `row`
 const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+
+/// The container's address, and what is only to be closed when the child goes on: to take a mount
+/// away, the kernel waits for all processors.
+type Network = (Ipv4Addr, Option<OwnedFd>);
 
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
 /// sends bridged frames through it. From outside only answers come in.
@@ -800,9 +805,9 @@ fn set_address(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool> {
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
 /// The name leases the address: the kernel refuses a second interface of that name.
-fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
+fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     if *ROOTLESS || c.namespaces & CLONE_NEWNET == 0 {
-        return Ok(NOWHERE);
+        return Ok((NOWHERE, None));
     }
     if c.bridge {
         say("3. network, the host's side");
@@ -817,12 +822,15 @@ fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
     step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
     tell(&child.socket, &[0], "join it")?;
     if !c.bridge {
-        return network_inside(NOWHERE);
+        return Ok((network_inside(NOWHERE)?, None));
     }
     // As docker does: else each container's search for neighbours and routers would be every
-    // other's, too, and each could pose as a router. /proc/sys/net is that of the namespace we are
-    // in; a kernel without IPv6 has no such file.
-    let _ = echo("1", "/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    // other's, too, and each could pose as a router. sys/net is that of the namespace we are in,
+    // but the host's /proc would look through the entries of all of them. No file: no IPv6.
+    let (proc, file) = (new_tree("proc", "nosuid")?, "sys/net/ipv6/conf/default/disable_ipv6");
+    if let Ok(fd) = fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
+        step!(unistd::write(fd, b"1"), "echo 1 > /proc/{file}")?;
+    }
     // Else each end has as many queues as there are CPUs, and these take long to make.
     let one = |kind| attribute(kind, &1u32.to_ne_bytes());
     let queues = [one(IFLA_NUM_TX_QUEUES), one(IFLA_NUM_RX_QUEUES)].concat();
@@ -843,7 +851,7 @@ fn network_outside(c: &Container, child: &Child) -> Result<Ipv4Addr> {
         );
         if made? {
             drop(host); // where few files may be open
-            return network_inside(ip);
+            return Ok((network_inside(ip)?, Some(proc)));
         }
     }
 }
@@ -1662,7 +1670,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
         lock_down(&c, parent)?;
         execute(&c, parent)
     });
-    let outcome = child.and_then(|child| supervise(&c, &child, Ok(NOWHERE), None));
+    let outcome = child.and_then(|child| supervise(&c, &child, Ok((NOWHERE, None)), None));
     // By descriptors: from in here the host's paths lead nowhere. What the command has left running
     // in the background goes on.
     if unistd::unlinkat(&container, name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
