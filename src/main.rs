@@ -418,7 +418,7 @@ fn run_command(mut c: Container) -> Result<u8> {
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
 
-/// The cgroup of a container, and the lock on its name.
+/// The cgroup of a container, or below it that of an exec, and the lock on its name.
 struct Cgroup {
     dir: PathBuf,
     fd: File,
@@ -549,9 +549,13 @@ const EXEC: &str = "husk-exec";
 /// The mark of what goes on when its husk has ended: the sticky bit of its directory.
 const DETACHED: u32 = 0o1755;
 
-/// Clears away what killed husks left behind, and returns the containers that are left. It looks at
-/// `most` of them: where there are hundreds, an empty directory can wait.
-fn sweep(most: usize) -> Vec<PathBuf> {
+fn is_marked(meta: &fs::Metadata) -> bool {
+    meta.mode() & DETACHED == DETACHED
+}
+
+/// Clears away what killed husks left behind, and returns the containers that are left. Of the
+/// detached ones it looks at `most`: where there are hundreds, an empty directory can wait.
+fn sweep(mut most: usize) -> Vec<PathBuf> {
     if Path::new(".self").exists() {
         let _ = step!(fs::remove_dir(".self"), "rmdir .self");
     }
@@ -560,8 +564,15 @@ fn sweep(most: usize) -> Vec<PathBuf> {
     dirs.retain(|dir| !dir.as_os_str().as_bytes().starts_with(b"./.")); // no container's name
     let first = random() as usize % dirs.len().max(1); // so that each gets its turn
     dirs.rotate_left(first);
-    dirs.truncate(most);
-    dirs.retain(|dir| is_alive_or_removed(&locks, dir));
+    dirs.retain(|dir| {
+        // Each directory has two links, its name and its ".", and one for each in it, as an exec's.
+        let can_wait = fs::metadata(dir).is_ok_and(|meta| is_marked(&meta) && meta.nlink() == 2);
+        if can_wait && most == 0 {
+            return true;
+        }
+        most -= usize::from(can_wait);
+        is_alive_or_removed(&locks, dir)
+    });
     dirs
 }
 
@@ -581,8 +592,7 @@ fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
         return true;
     }
     // Only now: a husk marks its container before it lets go of the lock.
-    let is_marked = fs::metadata(dir).is_ok_and(|meta| meta.mode() & DETACHED == DETACHED);
-    let is_alive = is_marked && is_populated(dir);
+    let is_alive = fs::metadata(dir).is_ok_and(|meta| is_marked(&meta)) && is_populated(dir);
     if is_alive {
         let _ = set_lock(locks, F_UNLCK, dir); // nobody has to wait for the end of this sweep
     } else {
@@ -795,12 +805,17 @@ fn mac(ip: Ipv4Addr) -> Vec<u8> {
     attribute(IFLA_ADDRESS, &[&[0x02, 0x42], &ip.octets()[..]].concat())
 }
 
-fn set_address(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool> {
+fn set_address_and_up(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool> {
     let index = attempt(name, if_nametoindex(name))?;
     // struct ifaddrmsg: family, prefix, flags, scope, index.
     let fixed = [[AF_INET as u8, 16, 0, 0], index.to_ne_bytes()].concat();
     let message = [fixed, attribute(IFA_LOCAL, &ip.octets())].concat();
-    step!(netlink(socket, RTM_NEWADDR, &message), "ip addr add {ip}/16 dev {name}")
+    step!(netlink(socket, RTM_NEWADDR, &message), "ip addr add {ip}/16 dev {name}")?;
+    set_up(socket, name)
+}
+
+fn set_up(socket: &OwnedFd, name: &str) -> Result<bool> {
+    step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
 }
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
@@ -826,10 +841,13 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     }
     // As docker does: else each container's search for neighbours and routers would be every
     // other's, too, and each could pose as a router. sys/net is that of the namespace we are in,
-    // but the host's /proc would look through the entries of all of them. No file: no IPv6.
+    // but the host's /proc would look through the entries of all of them.
     let (proc, file) = (new_tree("proc", "nosuid")?, "sys/net/ipv6/conf/default/disable_ipv6");
-    if let Ok(fd) = fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
-        step!(unistd::write(fd, b"1"), "echo 1 > /proc/{file}")?;
+    match fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
+        Err(Errno::ENOENT) => {} // a kernel without IPv6
+        fd => {
+            step!(fd.and_then(|fd| unistd::write(fd, b"1")), "echo 1 > /proc/{file}").map(drop)?
+        }
     }
     // Else each end has as many queues as there are CPUs, and these take long to make.
     let one = |kind| attribute(kind, &1u32.to_ne_bytes());
@@ -887,12 +905,7 @@ fn make_bridge() -> Result<bool> {
     step!(netlink(&socket, RTM_NEWLINK, &bridge), "ip link add husk0 type bridge")?;
     // A container must not become the host's router (CVE-2020-13401). Fails only without IPv6.
     let _ = echo("0", "/proc/sys/net/ipv6/conf/husk0/accept_ra");
-    set_address(&socket, "husk0", GATEWAY)?;
-    set_up(&socket, "husk0")
-}
-
-fn set_up(socket: &OwnedFd, name: &str) -> Result<bool> {
-    step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
+    set_address_and_up(&socket, "husk0", GATEWAY)
 }
 
 // ---- 4. hostname --------------------------------------------------------------------------------
@@ -1208,8 +1221,7 @@ fn network_inside(ip: Ipv4Addr) -> Result<Ipv4Addr> {
     let socket = netlink_socket()?;
     set_up(&socket, "lo")?; // the kernel gives it 127.0.0.1
     if ip != NOWHERE {
-        set_address(&socket, "eth0", ip)?;
-        set_up(&socket, "eth0")?;
+        set_address_and_up(&socket, "eth0", ip)?;
         // struct rtmsg: family, lengths and service (to anywhere), table, protocol, scope, type,
         // flags.
         let (family, table) = (AF_INET as u8, RT_TABLE_MAIN);

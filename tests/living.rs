@@ -500,6 +500,23 @@ fn exec_that_changed_its_user_dies_at_the_next_command() {
     stop(&host, &id);
 }
 
+/// A start looks at few of the detached containers, but at all that may be a killed husk's.
+#[test]
+fn orphans_among_many_are_swept_by_a_start() {
+    let host = host!();
+    let many: Vec<_> = (0..30).map(|_| detach(&host, &["--network=none"], "true")).collect();
+    let orphans: Vec<_> = (0..10).map(|n| host.cgroup.join(format!("husk/orphan{n}"))).collect();
+    for orphan in &orphans {
+        fs::create_dir(orphan).expect("mkdir");
+    }
+    host.inside(&["--network=none"], "true").ok();
+    let left: Vec<_> = orphans.iter().filter(|orphan| orphan.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let names: Vec<_> = many.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(ps(&host).len(), names.len(), "the containers themselves are untouched");
+    host.husk(&[&["stop", "-t", "0"], &names[..]].concat()).ok();
+}
+
 #[test]
 fn stop_ends_them() {
     let host = host!();

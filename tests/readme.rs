@@ -355,7 +355,8 @@ fn what_it_names_exists() {
     let mut functions = 0;
     for word in code() {
         if let Some(name) = word.strip_suffix("()") {
-            assert!(MAIN.contains(&format!("fn {name}")), "main.rs has no function {name}");
+            let is_there = |after| MAIN.contains(&format!("fn {name}{after}"));
+            assert!(is_there('(') || is_there('<'), "main.rs has no function {name}");
             functions += 1;
         }
     }
