@@ -308,8 +308,9 @@ fn refusing_kernels() {
         ("clone3:error=EAGAIN", &["too many"]),
         ("pivot_root:error=EINVAL", &["pivot_root"]),
     ] {
-        let script =
-            format!("exec strace -qq -f -o /dev/null -e inject={inject} $HUSK run $R true");
+        let script = format!(
+            "{FORWARD}; exec strace -qq -f -o /dev/null -e inject={inject} $HUSK run $R true"
+        );
         host.sh(&script).refused(125, words);
         host.assert_clean();
     }

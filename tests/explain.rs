@@ -99,8 +99,10 @@ struct Call {
 fn traced(host: &Host, options: &str) -> Vec<Call> {
     let dir = TempDir::new();
     let log = dir.join("trace");
-    let script =
-        format!("exec strace -f -qq -s 400 -o {} $HUSK run {options} $R true", log.display());
+    let script = format!(
+        "{FORWARD}; exec strace -f -qq -s 400 -o {} $HUSK run {options} $R true",
+        log.display()
+    );
     let run = host.sh(&script);
     assert_eq!(run.code, 0, "{run}");
     let text = fs::read_to_string(log).expect("the trace");
@@ -208,7 +210,7 @@ fn a_failure_is_the_last_word() {
             continue;
         }
         let strace = format!("strace -f -qq -o /dev/null -e inject={name}:error={error}");
-        let script = format!("exec {strace} $HUSK run --explain $R true");
+        let script = format!("{FORWARD}; exec {strace} $HUSK run --explain $R true");
         let run = host.sh(&script);
         assert!([125, 126].contains(&run.code), "{name}: {run}");
         let (told, last) = run.err.trim_end().rsplit_once('\n').expect("two lines at least");

@@ -243,10 +243,10 @@ fn first_start_killed_anywhere() {
     let log = TempDir::new();
     let log = log.join("trace");
     let log = log.to_str().expect("UTF-8");
-    host.sh(&format!("exec strace -qq -o {log} $HUSK run $R true")).ok();
+    host.sh(&format!("{FORWARD}; exec strace -qq -o {log} $HUSK run $R true")).ok();
     let trace = fs::read_to_string(log).expect("the trace");
     let mut seen: HashMap<&str, usize> = HashMap::new();
-    let mut points = vec![];
+    let (mut points, mut prelude) = (vec![], "true");
     for line in trace.lines() {
         let Some((call, _)) = line.split_once('(') else { continue };
         let n = seen.entry(call).or_default();
@@ -264,23 +264,28 @@ fn first_start_killed_anywhere() {
         ];
         // Before it makes a directory, it has changed nothing.
         if (call == "mkdir" || !points.is_empty()) && !only_looks.contains(&call) {
-            points.push((call.to_string(), *n));
+            points.push((call.to_string(), *n, prelude));
+        }
+        if line.contains("ip_forward") {
+            prelude = FORWARD; // from here on it is done, or is just being done
         }
     }
     assert!(points.len() > 15, "too few calls to believe: {points:?}");
     std::thread::scope(|scope| {
         for half in points.chunks(points.len().div_ceil(2)) {
-            scope.spawn(move || half.iter().for_each(|(call, n)| killed_at(call, *n)));
+            let kill = |(call, n, prelude): &(String, usize, &str)| killed_at(call, *n, prelude);
+            scope.spawn(move || half.iter().for_each(kill));
         }
     });
 }
 
-fn killed_at(call: &str, n: usize) {
+fn killed_at(call: &str, n: usize, prelude: &str) {
     let when = format!("killed at {call} number {n}");
     let host = Host::new("");
     // Not every start makes the same calls in the same number: a late one may not come at all.
     let script = format!(
-        "exec strace -qq -o /dev/null -e inject={call}:signal=KILL:when={n} $HUSK run $R true"
+        "{prelude}; exec strace -qq -o /dev/null -e inject={call}:signal=KILL:when={n} \
+         $HUSK run $R true"
     );
     let first = host.sh(&script);
     assert!(first.code == -9 || first.code == 137 || first.code == 0, "{when}: {first}");

@@ -81,6 +81,10 @@ pub fn in_vm() -> bool {
     std::env::var_os("HUSK_VM").is_some()
 }
 
+/// For a first start under strace. To change this takes a lock, at the first try, or else the call
+/// begins anew: traced, it may do so for minutes, as long as other tests take their bridges away.
+pub const FORWARD: &str = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+
 /// Is there such a program?
 pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
