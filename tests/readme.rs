@@ -137,7 +137,7 @@ impl Shell {
 
     /// What a command prints, up to when the shell asks for the next one.
     fn type_in(&mut self, command: &str) -> String {
-        let limit = if in_vm() { 6 * LIMIT } else { LIMIT };
+        let limit = if in_vm() { 2 * LIMIT } else { LIMIT };
         writeln!(self.stdin, "{command}").expect("write to the shell");
         // Some shells read ahead: what comes next must not end with the shell that `exit` ends.
         until("the shell to read its line", || {
