@@ -1065,23 +1065,19 @@ fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
 /// again by the read-only mounts, so that fchmod(2) does not reach the host's. The paths here are
 /// the host's: the container's own /dev is what it has made of it.
 fn replace_stdio(nodes: &[Tree], no_stdin: bool) -> Result<()> {
+    if no_stdin {
+        let null = || Ok::<_, io::Error>(unistd::dup2_stdin(File::open("/dev/null")?)?);
+        attempt("open /dev/null", null())?;
+    }
     let number = |node: stat::FileStat| node.st_rdev;
     for fd in 0..3 {
-        let is_null = no_stdin && fd == 0;
         // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
         let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, number);
-        let is_it = |(node, name): &&Tree| match is_null {
-            true => name == Path::new("null"),
-            false => own != 0 && stat::fstat(node).is_ok_and(|node| number(node) == own),
-        };
-        let path = match nodes.iter().find(is_it) {
-            Some((node, _)) => by_number(node),
-            None if is_null => "/dev/null".into(),
-            None => continue,
-        };
+        let is_own = |(node, _): &&Tree| stat::fstat(node).is_ok_and(|node| number(node) == own);
+        let Some((node, _)) = nodes.iter().find(is_own) else { continue };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         // What a user may not open is not his to change either.
-        if let Ok(node) = fcntl::open(&path, flags, stat::Mode::empty()) {
+        if let Ok(node) = fcntl::open(&by_number(node), flags, stat::Mode::empty()) {
             // SAFETY: as above.
             attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
         }
@@ -1603,13 +1599,14 @@ fn field<'a>(status: &'a str, key: &str) -> Vec<&'a str> {
 fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     let wanted = wanted.to_string_lossy();
     let name = |dir: &PathBuf| dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut found = living.to_vec();
-    found.retain(|dir| !wanted.is_empty() && name(dir).starts_with(&*wanted));
-    found.sort(); // a whole name comes before those that begin with it
-    match &found[..] {
-        [] => Err(error(format!("{wanted}: no such container"))),
-        [first, rest @ ..] if rest.is_empty() || name(first) == wanted => Ok(first.clone()),
-        _ => Err(error(format!("{wanted}: several containers begin like that"))),
+    let mut similar = living.iter().filter(|dir| name(dir).starts_with(&*wanted));
+    match (living.iter().find(|dir| name(dir) == wanted), similar.next(), similar.next()) {
+        (Some(dir), ..) => Ok(dir.clone()),
+        (None, Some(dir), None) if !wanted.is_empty() => Ok(dir.clone()),
+        (None, Some(_), Some(_)) => {
+            Err(error(format!("{wanted}: several containers begin like that")))
+        }
+        _ => Err(error(format!("{wanted}: no such container"))),
     }
 }
 
