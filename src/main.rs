@@ -44,8 +44,7 @@ struct Container {
     workdir: PathBuf,
     command: Vec<CString>,
     detach: bool,
-    no_stdin: bool, // as in the background of a terminal
-    time: u32,      // that stop waits, in seconds
+    time: u32, // that stop waits, in seconds
 }
 
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
@@ -118,33 +117,29 @@ fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) -> R
 
 /// What a user can do about an error, where its name does not say that.
 fn hint(errno: Errno) -> Option<&'static str> {
-    // What keeps ordinary users from having user namespaces.
-    let settings = "user.max_user_namespaces=0 kernel.unprivileged_userns_clone=0 \
-        kernel.apparmor_restrict_unprivileged_userns=1";
-    let is_set = |setting: &&str| {
-        let (name, value) = setting.split_once('=').unwrap_or_default();
-        let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
-        text.is_ok_and(|text| text.trim() == value)
-    };
     match errno {
         Errno::EPERM if !*ROOTLESS => Some("try sudo, or run it rootless as an ordinary user"),
-        Errno::EPERM | Errno::EACCES | Errno::ENOSPC if *ROOTLESS => {
-            settings.split(' ').find(is_set)
+        Errno::EPERM | Errno::EACCES | Errno::ENOSPC => *NO_USER_NAMESPACES,
+        Errno::ENOSYS => {
+            Some("this kernel is too old, or a seccomp filter hides it: husk needs Linux 5.14")
         }
-        Errno::ENOSYS => Some("this kernel is too old: husk needs Linux 5.14"),
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
+        Errno::EPIPE => Some("the child was killed: is --memory too small?"),
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
         _ => None,
     }
 }
 
-/// The text of a file, as a rule of the kernel's. Paths in it may hold any bytes, and what a
-/// container says of itself has no end: 16 MiB are enough.
-fn read(path: impl AsRef<Path>) -> Result<String> {
+/// A file, as a rule of the kernel's. What a container says of itself has no end: 4 MiB are enough.
+fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096); // mostly enough for one read(2)
-    let read = File::open(&path).and_then(|file| file.take(1 << 24).read_to_end(&mut bytes));
-    attempt(format_args!("cat {}", path.as_ref().display()), read)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let read = File::open(&path).and_then(|file| file.take(1 << 22).read_to_end(&mut bytes));
+    attempt(format_args!("cat {}", path.as_ref().display()), read).map(|_| bytes)
+}
+
+/// The same as text. Paths in it may hold any bytes: those that are no UTF-8 are replaced.
+fn read(path: impl AsRef<Path>) -> Result<String> {
+    read_bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Writes to a file of the kernel's: without O_CREAT, so that a missing one is ENOENT.
@@ -153,12 +148,22 @@ fn echo(value: &str, path: impl AsRef<Path>) -> Result<()> {
     step!(write(), "echo {value} > {}", path.as_ref().display())
 }
 
-/// Is this process in a user namespace, or must its container be? Only the first namespace maps
-/// all ids in one line, user_namespaces(7). Found out once, at the start: later /proc may be what
-/// ROOTFS says it is.
+/// Is this process in a user namespace, or must its container be? The number is that of the first
+/// one, PROC_USER_INIT_INO. Found out at the start: later /proc may be what ROOTFS says it is.
 static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !unistd::geteuid().is_root() || !map.trim_end().ends_with(" 4294967295")
+    let own = fs::read_link("/proc/self/ns/user").unwrap_or_default();
+    !unistd::geteuid().is_root() || own != Path::new("user:[4026531837]")
+});
+
+/// The setting that keeps an ordinary user from having user namespaces, found out at the start too.
+static NO_USER_NAMESPACES: LazyLock<Option<&str>> = LazyLock::new(|| {
+    let settings = "user.max_user_namespaces=0 kernel.unprivileged_userns_clone=0 \
+        kernel.apparmor_restrict_unprivileged_userns=1";
+    settings.split(' ').filter(|_| *ROOTLESS).find(|setting| {
+        let (name, value) = setting.split_once('=').unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
+        text.is_ok_and(|text| text.trim() == value)
+    })
 });
 
 /// The standard library's one source of randomness: the keys of its hash maps.
@@ -186,12 +191,13 @@ husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
 husk ps                                         list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 
-run       --name NAME  -h --hostname NAME  -d --detach  --explain (say each step)  --rm (always so)
+run       --name NAME  -h --hostname NAME  -d --detach  --rm (always so)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user UID[:GID]  -i --interactive (always so)  -t --tty (always so)
+run exec  --explain (say each step)
 stop      -t --time SECONDS
 
 For example: husk run --memory 64m --volume $PWD:/work --workdir /work rootfs ls
@@ -206,6 +212,7 @@ fn main() -> ExitCode {
         // Rust ignores, would else stay ignored in the container, signal(7).
         unsafe { libc::signal(number, SIG_DFL) };
     }
+    LazyLock::force(&NO_USER_NAMESPACES); // and so ROOTLESS
     #[cfg(feature = "oci")]
     if env::args_os().next().is_some_and(|name| name.as_bytes().ends_with(b"husk-oci")) {
         return oci::main();
@@ -240,7 +247,6 @@ fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
     // It begins with a letter: a host name of digits alone would be taken for an address.
     c.name = format!("{:08x}", random() | 0xa000_0000);
     (c.workdir, c.namespaces) = ("/".into(), NAMESPACES);
-    c.no_stdin = unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != unistd::getpgrp());
     let lines = HELP.lines().filter_map(|line| line.split_at_checked(10));
     let lines = lines.filter(|(commands, _)| commands.split(' ').any(|word| word == command));
     let table: Vec<&str> = lines.flat_map(|(_, options)| options.split("  ")).collect();
@@ -255,8 +261,9 @@ fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
         let (_, usage) = entry
             .and_then(|entry| entry.split_once("--"))
             .ok_or_else(|| error(format!("{}: see husk --help", word.display())))?;
-        let (option, expected) = usage.split_once(' ').unwrap_or((usage, "no value"));
+        let (option, expected) = usage.split_once(' ').unwrap_or((usage, ""));
         let takes_value = expected.starts_with(char::is_uppercase);
+        let expected = if takes_value { expected } else { "no value" };
         let value = match rest {
             [] if takes_value => words.pop_front(),
             [b'=', value @ ..] | value if takes_value => Some(OsStr::from_bytes(value).into()),
@@ -273,6 +280,12 @@ fn parse(command: &str, mut words: VecDeque<OsString>) -> Result<Container> {
         }
     }
     c.command = words.into_iter().map(c_string).collect();
+    // In the background of a terminal nobody can type for it.
+    let is_background = unistd::tcgetpgrp(io::stdin()).is_ok_and(|it| it != unistd::getpgrp());
+    if c.detach || is_background {
+        let null = || Ok::<_, io::Error>(unistd::dup2_stdin(File::open("/dev/null")?)?);
+        attempt("exec </dev/null", null())?;
+    }
     Ok(c)
 }
 
@@ -283,7 +296,7 @@ impl Container {
         match option {
             "name" => self.name = name(text)?,
             "hostname" => self.hostname = name(text)?,
-            "detach" => (self.detach, self.no_stdin) = (true, true),
+            "detach" => self.detach = true,
             "volume" => self.volumes.push(volume(value.as_bytes())?),
             "read-only" => self.read_only = true,
             "writable" => self.writable = true,
@@ -358,9 +371,10 @@ fn volume(value: &[u8]) -> Option<(PathBuf, PathBuf, MsFlags)> {
     let colon = paths.windows(2).rposition(|two| two == b":/")?;
     let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
     let (source, target) = (path(&paths[..colon]), path(&paths[colon + 1..]));
-    // What is in /proc would be hidden by the container's own.
-    let is_good = source.is_absolute() && source.exists() && target.file_name().is_some();
-    let is_good = is_good && !target.starts_with("/proc");
+    // What is in /proc would be hidden by the container's own. A colon begins an option of docker's
+    // that husk does not have, such as ":ro,z".
+    let is_good = target.file_name().is_some() && !target.starts_with("/proc");
+    let is_good = is_good && source.is_absolute() && !paths[colon + 1..].contains(&b':');
     is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
 }
 
@@ -393,6 +407,7 @@ fn run_command(mut c: Container) -> Result<u8> {
         c.hostname = c.name.clone();
     }
     c.namespaces |= if *ROOTLESS { CLONE_NEWUSER } else { 0 };
+    c.volumes.sort_by_key(|(_, target, _)| target.components().count()); // /a before /a/b
     // ALL comes first, names are exceptions from it: `--cap-drop ALL --cap-add KILL` is KILL alone.
     let kept = KEPT.split(' ').filter_map(capability).sum();
     let before = match (c.capabilities & ALL, c.dropped & ALL) {
@@ -658,7 +673,6 @@ fn spawn(
     body: impl FnOnce(&UnixStream) -> Result<Infallible>,
 ) -> Result<Child> {
     say("2. clone: new namespaces");
-    let _ = handled_signals().thread_block(); // until `wait` asks for them
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
     const INTO_CGROUP: u64 = 0x2_0000_0000; // the libc crate's constant is an int, too small for it
     let (into, dir) = cgroup.map_or((0, 0), |c| (INTO_CGROUP, c.fd.as_raw_fd() as u64));
@@ -704,23 +718,23 @@ fn supervise(
     network: Result<Network>,
     cgroup: Option<&Cgroup>,
 ) -> Result<u8> {
+    let _ = handled_signals().thread_block(); // until `wait` asks for them; so far they end husk
     let (mut socket, mut report) = (&child.socket, vec![]);
+    let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
     let outcome = network.and_then(|(ip, rest)| {
-        let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
         tell(socket, &ip.octets(), "the child may go on")?;
         drop(rest);
         cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
-        let is_new = c.namespaces != 0; // and not one that exec enters
-        if is_new {
+        // exec makes no namespaces: others are in there already, and it has no lock to pass on.
+        if c.namespaces != 0 {
             let _ = socket.read_to_end(&mut report); // ends with execve(2), or with why not
+            if report.is_empty() {
+                open_to_others(c, child.pid, cgroup)?;
+            }
         }
-        let is_running = is_new && report.is_empty();
-        let opened = if is_running { open_to_others(c, child.pid, cgroup) } else { Ok(()) };
-        let status =
-            opened.and_then(|()| if c.detach { Ok(0) } else { wait(child.pid, &terminal) });
-        terminal.iter().for_each(take_back_terminal);
-        status
+        if c.detach { Ok(0) } else { wait(child.pid, &terminal) }
     });
+    terminal.iter().for_each(take_back_terminal);
     if outcome.is_err() {
         let _ = signal::kill(child.pid, Signal::SIGKILL);
     }
@@ -753,11 +767,21 @@ const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 type Network = (Ipv4Addr, Option<OwnedFd>);
 
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
-/// sends bridged frames through it. From outside only answers come in.
-const RULES: [&str; 3] = [
+/// sends bridged frames through it. From outside come only answers, and what is sent on (DNAT).
+const RULES: [&str; 4] = [
     "-t nat -A POSTROUTING -s 10.77.0.0/16 ! -o husk0 -j MASQUERADE",
+    "-t filter -I FORWARD -o husk0 -j DROP", // each further one goes above it
     "-t filter -I FORWARD -i husk0 -j ACCEPT",
-    "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+];
+
+/// In the container's network, as docker has it: with IPv6 each container's search for neighbours
+/// and routers would be every other's, too, and each could pose as a router. And users other than
+/// root may serve on port 80, and ping.
+const SETTINGS: [(&str, &str); 3] = [
+    ("sys/net/ipv6/conf/default/disable_ipv6", "1"),
+    ("sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("sys/net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
 /// A socket whose other end is the kernel, netlink(7): for the network namespace that we are in.
@@ -805,7 +829,7 @@ fn mac(ip: Ipv4Addr) -> Vec<u8> {
     attribute(IFLA_ADDRESS, &[&[0x02, 0x42], &ip.octets()[..]].concat())
 }
 
-fn set_address_and_up(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool> {
+fn set_address_and_up(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<()> {
     let index = attempt(name, if_nametoindex(name))?;
     // struct ifaddrmsg: family, prefix, flags, scope, index.
     let fixed = [[AF_INET as u8, 16, 0, 0], index.to_ne_bytes()].concat();
@@ -814,8 +838,8 @@ fn set_address_and_up(socket: &OwnedFd, name: &str, ip: Ipv4Addr) -> Result<bool
     set_up(socket, name)
 }
 
-fn set_up(socket: &OwnedFd, name: &str) -> Result<bool> {
-    step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up")
+fn set_up(socket: &OwnedFd, name: &str) -> Result<()> {
+    step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up").map(drop)
 }
 
 /// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
@@ -839,14 +863,16 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     if !c.bridge {
         return Ok((network_inside(NOWHERE)?, None));
     }
-    // As docker does: else each container's search for neighbours and routers would be every
-    // other's, too, and each could pose as a router. sys/net is that of the namespace we are in,
-    // but the host's /proc would look through the entries of all of them.
-    let (proc, file) = (new_tree("proc", "nosuid")?, "sys/net/ipv6/conf/default/disable_ipv6");
-    match fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
-        Err(Errno::ENOENT) => {} // a kernel without IPv6
-        fd => {
-            step!(fd.and_then(|fd| unistd::write(fd, b"1")), "echo 1 > /proc/{file}").map(drop)?
+    // sys/net is that of the namespace we are in, but the host's /proc would look through the
+    // entries of all of them.
+    let proc = new_tree("proc", "nosuid")?;
+    for (file, value) in SETTINGS {
+        match fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
+            Err(Errno::ENOENT) => {} // a kernel without IPv6
+            setting => {
+                let write = || unistd::write(setting?, value.as_bytes());
+                step!(write(), "echo {value} > /proc/{file}")?;
+            }
         }
     }
     // Else each end has as many queues as there are CPUs, and these take long to make.
@@ -876,7 +902,7 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
 
 /// Once per host, by one husk at a time. A husk0 that is up proves that all else was done before,
 /// whenever a husk was killed. iptables(8) is the one program that husk runs for itself.
-fn make_bridge() -> Result<bool> {
+fn make_bridge() -> Result<()> {
     let husk = husk_cgroup()?;
     let dir = attempt("open the husk cgroup", File::open(&husk))?;
     step!(dir.lock(), "flock {}", husk.display())?;
@@ -939,11 +965,11 @@ const LINKS: &str = "fd=/proc/self/fd stdin=/proc/self/fd/0 stdout=/proc/self/fd
 /// docker's masked paths, which tell of the host or change it, are covered by something empty; its
 /// read-only ones, settings of the whole machine and its emergency keys, by themselves.
 const MASKED: [&str; 7] = [
-    "/proc/acpi /proc/scsi", // switch hardware off (CVE-2018-10892), remove disks
+    "/proc/acpi /proc/scsi", // switch hardware off (CVE-2018-10892), remove disks (CVE-2017-16539)
     "/proc/asound /proc/interrupts", // what the host plays, when somebody types on it
     "/proc/dynamic_debug",   // turns the kernel's messages on
-    "/proc/kcore /proc/keys", // all memory, everybody's keys
-    "/proc/latency_stats /proc/sched_debug /proc/timer_list /proc/timer_stats", // all processes
+    "/proc/kcore /proc/keys /proc/locks", // all memory, everybody's keys, husk's locks
+    "/proc/latency_stats /proc/sched_debug /proc/timer_list", // all processes
     "/sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
     "/sys/firmware",         // the firmware's variables
 ];
@@ -1000,7 +1026,7 @@ fn attach(c: &Container, trees: &[Tree]) -> Result<()> {
             step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
         }
         place(tree, target)?;
-        if target.is_absolute() && is_dir(tree) {
+        if ["/dev", "/sys", "/proc"].iter().any(|own| target == Path::new(own)) {
             // What follows may lie in it: by no path that ROOTFS could steer.
             step!(unistd::fchdir(tree), "cd {}", target.display())?;
             cover(target, &trees[0].0)?;
@@ -1033,7 +1059,7 @@ fn make_dev(c: &Container) -> Result<Vec<Tree>> {
         step!(link(), "ln -s {to} /dev/{name}")?;
     }
     let nodes = device_nodes(c)?;
-    replace_stdio(&nodes, c.no_stdin)?;
+    replace_stdio(&nodes)?;
     trees.extend(nodes);
     Ok(trees)
 }
@@ -1064,16 +1090,11 @@ fn make_mounts(c: &Container, table: &[[&str; 3]]) -> Result<Vec<Tree>> {
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
 /// again by the read-only mounts, so that fchmod(2) does not reach the host's. The paths here are
 /// the host's: the container's own /dev is what it has made of it.
-fn replace_stdio(nodes: &[Tree], no_stdin: bool) -> Result<()> {
-    if no_stdin {
-        let null = || Ok::<_, io::Error>(unistd::dup2_stdin(File::open("/dev/null")?)?);
-        attempt("open /dev/null", null())?;
-    }
-    let number = |node: stat::FileStat| node.st_rdev;
+fn replace_stdio(nodes: &[Tree]) -> Result<()> {
     for fd in 0..3 {
         // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
-        let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, number);
-        let is_own = |(node, _): &&Tree| stat::fstat(node).is_ok_and(|node| number(node) == own);
+        let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, |it| it.st_rdev);
+        let is_own = |(node, _): &&Tree| stat::fstat(node).is_ok_and(|it| it.st_rdev == own);
         let Some((node, _)) = nodes.iter().find(is_own) else { continue };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         // What a user may not open is not his to change either.
@@ -1292,7 +1313,7 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("SYS_PACCT", &[SYS_acct]),                    // a log of everybody's processes
     ("SYS_PTRACE", &[SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp]),
     ("SYS_NICE", &[SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy]), // takes others' memory
-    ("SYS_NICE", &[SYS_move_pages, SYS_migrate_pages]),
+    ("SYS_NICE", &[SYS_move_pages, SYS_migrate_pages, SYS_set_mempolicy_home_node]),
     ("", &[SYS_keyctl, SYS_add_key, SYS_request_key]), // no namespace for keys (CVE-2016-0728)
     ("", &[SYS_userfaultfd]), // stops the kernel at will: a help for most exploits of races
     // A second way into the kernel, past this filter (CVE-2022-29582 and many more).
@@ -1305,12 +1326,13 @@ const DENIED: &[(&str, &[c_long])] = &[
 
 const ALL_NAMESPACES: c_int = NAMESPACES | CLONE_NEWCGROUP | CLONE_NEWUSER;
 
-/// Refused for one argument: the call, which argument, how it is compared, and with what.
-const DENIED_ARGUMENTS: [(c_long, u32, u32, u32); 4] = [
-    (SYS_clone, 0, BPF_JSET, ALL_NAMESPACES as u32), // as unshare
-    (SYS_ioctl, 1, BPF_JEQ, TIOCSTI as u32), // types into the caller's terminal (CVE-2017-5226)
-    (SYS_ioctl, 1, BPF_JEQ, TIOCLINUX as u32), // the same on a console
-    (SYS_socket, 0, BPF_JEQ, AF_VSOCK as u32), // past the network namespace, to the hypervisor
+/// The same for one argument: which one, how it is compared, and with what.
+const DENIED_ARGUMENTS: [(&str, c_long, u32, u32, u32); 5] = [
+    ("SYS_ADMIN", SYS_clone, 0, BPF_JSET, ALL_NAMESPACES as u32), // as unshare
+    ("LEASE", SYS_fcntl, 1, BPF_JEQ, F_SETLEASE as u32), // who opens that file next waits for 45 s
+    ("", SYS_ioctl, 1, BPF_JEQ, TIOCSTI as u32), // types into the caller's terminal (CVE-2017-5226)
+    ("", SYS_ioctl, 1, BPF_JEQ, TIOCLINUX as u32), // the same on a console (CVE-2023-28100)
+    ("", SYS_socket, 0, BPF_JEQ, AF_VSOCK as u32), // past the network namespace, to the hypervisor
 ];
 
 const AUDIT_ARCH: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
@@ -1336,12 +1358,11 @@ fn seccomp_filter(capabilities: u64) -> Vec<sock_filter> {
     // Above mseal are only calls newer than this table, and x32's. "Unknown" makes programs do
     // without them, as on an older kernel; EPERM would be taken for an answer.
     filter.extend([bpf(BPF_JMP | BPF_JGT, SYS_mseal as u32, 0, 1), UNKNOWN]);
-    for (call, argument, how, value) in DENIED_ARGUMENTS {
-        if call != SYS_clone || lacks("SYS_ADMIN") {
-            // If it is another call, past the next four; else at the end its number again.
-            filter.extend([equal(call as u32, 0, 4), load(16 + 8 * argument)]);
-            filter.extend([bpf(BPF_JMP | how, value, 0, 1), REFUSE, load(0)]);
-        }
+    let arguments = DENIED_ARGUMENTS.into_iter().filter(|(names, ..)| lacks(names));
+    for (_, call, argument, how, value) in arguments {
+        // If it is another call, past the next four; else at the end its number again.
+        filter.extend([equal(call as u32, 0, 4), load(16 + 8 * argument)]);
+        filter.extend([bpf(BPF_JMP | how, value, 0, 1), REFUSE, load(0)]);
     }
     if lacks("SYS_ADMIN") {
         // Its flags are in memory, out of the filter's sight. libc falls back to clone.
@@ -1416,9 +1437,8 @@ fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     let _ = step!(unistd::setsid(), "setsid");
     if c.detach {
         if io::stderr().is_terminal() {
-            // Else it could read, when husk has ended, what is typed for others.
-            let null = || Ok::<_, io::Error>(unistd::dup2_stderr(File::create("/dev/null")?)?);
-            step!(null(), "exec 2>/dev/null")?;
+            // Else it could read what is typed for others when husk has ended. 0 is /dev/null.
+            step!(unistd::dup2_stderr(io::stdin()), "exec 2>&0")?;
         }
         step!(unistd::dup2_stdout(io::stderr()), "exec >&2")?;
     }
@@ -1492,13 +1512,7 @@ fn handled_signals() -> SigSet {
 /// Waits for the child, and passes signals on to it. As in a shell, 128+N is an end by signal N.
 fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
     let signals = attempt("signalfd", SignalFd::new(&handled_signals()))?;
-    while let Some(info) = attempt("read signalfd", signals.read_signal())? {
-        let number = info.ssi_signo as c_int;
-        if FORWARDED.contains(&number) {
-            // What is typed at the terminal (SI_KERNEL) is for a whole group: ^C in a pipeline.
-            let sign = if info.ssi_code == SI_KERNEL { -1 } else { 1 };
-            let _ = signal::kill(Pid::from_raw(sign * pid.as_raw()), Signal::try_from(number).ok());
-        }
+    loop {
         let mut status = 0;
         // SAFETY: waitpid writes one integer. (nix's knows no real-time signals.)
         let changed = unsafe { libc::waitpid(pid.as_raw(), &mut status, WNOHANG | WUNTRACED) };
@@ -1513,8 +1527,14 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
             hand_over_terminal(pid);
             let _ = signal::killpg(pid, Signal::SIGCONT);
         }
+        let Some(info) = attempt("read signalfd", signals.read_signal())? else { continue };
+        let number = info.ssi_signo as c_int;
+        if FORWARDED.contains(&number) {
+            // What is typed at the terminal (SI_KERNEL) is for a whole group: ^C in a pipeline.
+            let sign = if info.ssi_code == SI_KERNEL { -1 } else { 1 };
+            let _ = signal::kill(Pid::from_raw(sign * pid.as_raw()), Signal::try_from(number).ok());
+        }
     }
-    Err(error("signalfd: no more signals"))
 }
 
 /// Makes the child the terminal's foreground job, as a shell would: ^C reaches the container only.
@@ -1530,7 +1550,7 @@ fn hand_over_terminal(pid: Pid) -> Option<Termios> {
 
 fn take_back_terminal(saved: &Termios) {
     let _ = unistd::tcsetpgrp(io::stdin(), unistd::getpgrp());
-    let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, saved);
+    let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, saved);
 }
 
 /// The caller's terminal, if one of 0, 1 and 2 is one.
@@ -1544,10 +1564,10 @@ fn clean_up(c: &Container, cgroup: Option<Cgroup>, mut outcome: Result<u8>) -> R
     if c.detach {
         outcome = outcome.and_then(|_| print(&format!("{}\n", c.name)));
     }
-    match outcome {
-        Ok(_) if c.detach => return outcome,
-        Ok(_) => {}
-        Err(_) => NARRATOR.set(""), // the step that failed has the last word
+    if outcome.is_err() {
+        NARRATOR.set(""); // the step that failed has the last word
+    } else if c.detach {
+        return outcome;
     }
     if let Some(cgroup) = cgroup {
         let _ = set_lock(&cgroup.lock, F_WRLCK, &cgroup.dir); // so that nobody enters any more
@@ -1656,21 +1676,20 @@ fn exec_command(mut c: Container) -> Result<u8> {
     if !*ROOTLESS {
         c.user = c.user.or(id("Uid").zip(id("Gid")));
     }
-    add_env(&mut c, read(format!("/proc/{pid}/environ")).map_err(|_| gone())?.as_bytes());
-    // These two may be husk's own too: setns(2) refuses the first, and to a user the second.
-    let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES | CLONE_NEWUSER);
-    for (name, flag) in [("user", CloneFlags::CLONE_NEWUSER), ("net", CloneFlags::CLONE_NEWNET)] {
-        let [own, its] = ["self", &pid.to_string()]
-            .map(|pid| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok());
-        namespaces.set(flag, own != its);
-    }
+    add_env(&mut c, &read_bytes(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
+    let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES);
+    namespaces.set(CloneFlags::CLONE_NEWUSER, *ROOTLESS); // root's is husk's own: EINVAL
+    let network = |pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    // To enter the host's is EPERM for a user.
+    namespaces.set(CloneFlags::CLONE_NEWNET, network(pid) != network(unistd::getpid().as_raw()));
     c.namespaces = 0; // to make
     // A user may bind none of these, and can change none but his own terminal.
     let nodes = if *ROOTLESS { vec![] } else { device_nodes(&c)? };
-    replace_stdio(&nodes, c.no_stdin)?;
+    replace_stdio(&nodes)?;
     // Until it is the command, nobody in there may trace husk, or look into its /proc/PID
     // (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
+    let _ = echo("0", "/proc/self/oom_score_adj"); // see `enter_namespaces`
     step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
     let child = spawn(c.namespaces, Some(&cgroup), |parent| {
         let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen

@@ -190,14 +190,14 @@ const AS_ROOT: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_re
     make_cgroup write_cgroup read_kcore read_timer_list read_kernel_log \
     init_module finit_module delete_module kexec_load kexec_file_load \
     bpf perf_event_open keyctl add_key request_key userfaultfd io_uring fanotify open_by_handle_at \
-    swapon swapoff reboot acct adjust_clock set_timezone set_hostname quotactl vsock \
+    swapon swapoff reboot acct adjust_clock set_timezone set_hostname quotactl vsock lease \
     unshare clone clone3 setns setns_pidfd setns_any_descriptor \
     tiocsti tiocsti_high_bits tioclinux tioclinux_high_bits";
 
 /// Without what the kernel never lets a user do, in whatever namespaces.
 const AS_USER: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_read_only \
     remount_dev open_tree move_mount fsopen fsmount fspick pivot_root \
-    perf_event_open keyctl add_key request_key userfaultfd io_uring set_hostname vsock \
+    perf_event_open keyctl add_key request_key userfaultfd io_uring set_hostname vsock lease \
     unshare clone clone3 setns setns_pidfd setns_any_descriptor \
     tiocsti tiocsti_high_bits tioclinux tioclinux_high_bits";
 

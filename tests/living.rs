@@ -347,6 +347,18 @@ fn exec_options_and_statuses() {
     stop(&host, "walnut");
 }
 
+/// The environment is bytes; and what the caller is to the kernel's OOM killer stays the caller's.
+#[test]
+fn exec_in_an_odd_environment() {
+    let host = host!();
+    let run = host.sh("echo 500 >/proc/self/oom_score_adj
+        $HUSK run $R cat /proc/self/oom_score_adj
+        $HUSK run -d --name x -e A=\"$(printf '\\377')\" $R sleep 1000 >/dev/null
+        $HUSK exec x cat /proc/self/oom_score_adj
+        $HUSK exec x env | grep -a ^A= | od -An -tx1; $HUSK stop -t0 x");
+    assert_eq!(run.ok(), "0\n0\n 41 3d ff 0a");
+}
+
 #[test]
 fn exec_is_locked_down_as_run() {
     let host = host!();

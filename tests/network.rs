@@ -2,9 +2,11 @@
 
 mod common;
 use common::*;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const ADDRESS: &str = "ip -4 -o addr show eth0 | awk '{print $4}'";
 const PING: &str = "ping -c1 -w5 >/dev/null";
@@ -27,6 +29,7 @@ fn assert_network_complete(host: &Host, when: &str) {
     for words in [
         &["POSTROUTING", "10.77.0.0/16", "MASQUERADE"][..],
         &["FORWARD", "-i husk0", "ACCEPT"],
+        &["FORWARD", "-o husk0", "DROP"],
         &["FORWARD", "-o husk0", "ACCEPT"],
     ] {
         let found = rules.iter().any(|rule| words.iter().all(|word| rule.contains(word)));
@@ -116,6 +119,49 @@ fn out_through_nat() {
     assert_ne!(other.sh("ping -c1 -w1 10.77.0.1 2>&1").code, 0, "the other side knows no way back");
     let none = host.inside(&["--network", "none"], "ping -c1 -w1 192.0.2.2");
     assert_ne!(none.code, 0, "{none}");
+}
+
+/// Who knows the way still gets nothing from a container but answers, and what is published.
+#[test]
+fn nothing_comes_in() {
+    let host = host!();
+    let other = outside(&host);
+    other.sh("ip route add 10.77.0.0/16 via 192.0.2.1").ok();
+    let server = format!("{ADDRESS}; mkdir /w; echo served > /w/x; httpd -p 80 -h /w");
+    let a = host.stays(&["-u", "1000"], &server.replace("/w", "/tmp/w"));
+    let ip = a.out().split('/').next().expect("an address").to_string();
+    let get = |host: &Host, from: &str| {
+        let script =
+            format!("exec 3<>/dev/tcp/{from}; echo -e 'GET /x HTTP/1.0\\n' >&3; tail -n1 <&3");
+        run(host.command("timeout").args(["1", "bash", "-c", &script])).out
+    };
+    assert_eq!(get(&host, &format!("{ip}/80")), "served\n", "from the host itself");
+    assert_eq!(get(&other, &format!("{ip}/80")), "", "from outside");
+    assert_ne!(other.sh(&format!("ping -c1 -w1 {ip}")).code, 0, "from outside");
+    host.sh(&format!("iptables -w -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to {ip}:80"))
+        .ok();
+    assert_eq!(get(&other, "192.0.2.1/8080"), "served\n", "what is published");
+    end(&host, vec![a]);
+}
+
+/// As long as husk makes the network, which may take long, a signal ends it.
+#[test]
+fn a_start_can_be_ended() {
+    let host = host!();
+    let dir = TempDir::new();
+    let slow = dir.join("iptables");
+    fs::write(&slow, "#!/bin/sh\nexec sleep 100\n").expect("write");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let script = format!("PATH={}:$PATH exec $HUSK run $R true", dir.path());
+    let husk = start(&mut host.sh_command(&script));
+    until("its iptables", || host.sh("ps -eo args | grep '^[s]leep 100'").code == 0);
+    kill(Pid::from_raw(husk.child.id() as i32), Signal::SIGTERM).expect("kill");
+    let run = husk.wait();
+    assert!(run.code == -15 || run.code == 143, "{run}");
+    host.sh("kill $(ps -eo pid,args | awk '/ sleep 100$/ {print $1}')").ok();
+    host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
+    assert_network_complete(&host, "after the end of the first start");
+    host.assert_clean();
 }
 
 #[test]

@@ -411,6 +411,18 @@ fn max_user_namespaces() {
     user.sh(script).refused(125, &["ENOSPC", "user.max_user_namespaces=0"]);
 }
 
+/// The settings are read where ROOTFS can't steer that, and whatever its files are.
+#[test]
+fn hostile_settings() {
+    let host = host!();
+    let user = User::new(&host);
+    let script = "set -e; rm -r $R/etc; ln -s /dev/pts $R/etc; mkdir -p $R/proc/sys/user
+        mkfifo $R/proc/sys/user/max_user_namespaces
+        exec timeout 20 $AS_USER $H run $R true";
+    user.sh(script).refused(125, &["hostname", "EACCES"]);
+    user.sh("rm $R/etc; mkdir $R/etc").ok();
+}
+
 /// AppArmor and Debian's old switch can't be had everywhere: the kernel's answer is injected, and
 /// the settings are files on a tmpfs.
 #[test]

@@ -261,6 +261,15 @@ fn volumes() {
         host.inside(&["-v", &from("dir", "/a"), "-v", &from("file", "/b:ro")], "ls /a; cat /b");
     assert_eq!(two.ok(), "a\ntext\nb");
 
+    // Not in the order in which they come, but so that none hides another.
+    let two = host.inside(&["-v", &from("file", "/a/b"), "-v", &from("dir", "/a")], "cat /a/b");
+    assert_eq!(two.ok(), "text\nb");
+    // docker's other options are not taken for a part of the name.
+    for option in ["ro,z", "z", "rshared"] {
+        let volume = from("", "/data") + ":" + option;
+        host.inside(&["-v", &volume], "true").refused(125, &["--volume", "expected SRC:DST[:ro]"]);
+    }
+
     // What is mounted below SRC comes along, read-only too: in a host of its own, which it leaves.
     let script = format!(
         "mount -t tmpfs none {0}/dir && touch {0}/dir/below && $HUSK run -v {0}:/d:ro $R sh -c \

@@ -260,5 +260,24 @@ fn detached() {
     let ends = pty.line("$HUSK exec x sh -c 'ls -l /proc/1/fd' | grep -c dev/null", OUTER);
     assert!(ends.contains("\n3\r\n"), "{ends}");
     pty.line("$HUSK stop -t0 x", OUTER);
+    // In there /dev may be all of ROOTFS, and so /dev/null what that has made of it.
+    let root = TempDir::new();
+    let root = root.path();
+    let script = format!(
+        "cp -a $R/. {root}; rm -r {root}/dev; ln -s / {root}/dev; cd {root}; mkdir pts shm mqueue"
+    );
+    pty.line(&script, OUTER);
+    for null in
+        ["ln -sf /proc/self/fd/2 null", "ln -sf /proc/self/exe null", "rm null; mkfifo null"]
+    {
+        pty.line(null, OUTER);
+        pty.line(
+            &format!("$HUSK run -d --name x --writable {root} sleep 1000; echo $?"),
+            "\n0\r\n",
+        );
+        let ends = pty.line("for fd in 0 1 2; do readlink /proc/$(cat /sys/fs/cgroup/husk/x/cgroup.procs)/fd/$fd; done", OUTER);
+        assert!(!ends.contains("/pts/"), "{ends}");
+        pty.line("$HUSK stop -t0 x", OUTER);
+    }
     leave(pty);
 }
