@@ -50,7 +50,7 @@ struct Container {
 /// The table of contents. What `spawn` is given runs in the child, which becomes the container; all
 /// else runs in husk itself, the parent: sections 3 and 6 at the same time as sections 4 and 5.
 fn run(c: &Container) -> Result<u8> {
-    let husk = attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?;
+    let husk_pidfd = attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?;
     let cgroup = create_cgroup(c)?; // 1
     let caller = (unistd::geteuid(), unistd::getegid());
     // Root's network namespace takes longest: the parent makes it, beside the child's mounts.
@@ -58,13 +58,13 @@ fn run(c: &Container) -> Result<u8> {
     let child = spawn(by_clone, cgroup.as_ref(), |socket| {
         enter_namespaces(c, caller)?; // 2
         set_hostname(c)?; // 4
-        let hosts = build_root(c, || join_network(c, socket, &husk))?; // 5, 6
+        let hosts = build_root(c, || join_network(c, socket, &husk_pidfd))?; // 5, 6
         let address = wait_for_parent(socket)?;
         name_address(c, address, hosts)?; // 6
         lock_down(c, socket)?; // 7
         execute(c, socket) // 8
     });
-    drop(husk); // the child has its own
+    drop(husk_pidfd); // the child has its own
     let outcome = child.and_then(|child| {
         let network = network_outside(c, &child); // 3, 6
         supervise(c, &child, network, cgroup.as_ref()) // 8
@@ -408,11 +408,11 @@ fn run_command(mut c: Container) -> Result<u8> {
     }
     c.namespaces |= if *ROOTLESS { CLONE_NEWUSER } else { 0 };
     c.volumes.sort_by_key(|(_, target, _)| target.components().count()); // /a before /a/b
-    // ALL comes first, names are exceptions from it: `--cap-drop ALL --cap-add KILL` is KILL alone.
+    // ALL comes first, names are exceptions from it, in whatever order they are given.
     let kept = KEPT.split(' ').filter_map(capability).sum();
     let before = match (c.capabilities & ALL, c.dropped & ALL) {
-        (ALL, _) => u64::MAX,
-        (_, ALL) => 0,
+        (ALL, _) => u64::MAX, // --cap-add ALL --cap-drop KILL: all but KILL
+        (_, ALL) => 0,        // --cap-drop ALL --cap-add KILL: KILL alone
         _ => kept,
     };
     c.capabilities |= before & !c.dropped;
@@ -522,7 +522,7 @@ fn make_cgroup(dir: PathBuf) -> Result<Cgroup> {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    if dir.exists() && is_alive_or_removed(&lock, &dir) {
+    if dir.exists() && remove_unless_alive(&lock, &dir) {
         return Err(is_running());
     }
     step!(fs::create_dir(&dir), "mkdir {}", dir.display())?;
@@ -551,8 +551,8 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
     }
 }
 
-/// The cgroups right below one.
-fn children(dir: &Path) -> Vec<PathBuf> {
+/// The cgroups right below one; none if it is gone.
+fn cgroups_below(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     dirs.map(|dir| dir.path()).collect()
@@ -575,7 +575,7 @@ fn sweep(mut most: usize) -> Vec<PathBuf> {
         let _ = step!(fs::remove_dir(".self"), "rmdir .self");
     }
     let Ok(locks) = open_locks() else { return vec![] };
-    let mut dirs = children(Path::new("."));
+    let mut dirs = cgroups_below(Path::new("."));
     dirs.retain(|dir| !dir.as_os_str().as_bytes().starts_with(b"./.")); // no container's name
     let first = random() as usize % dirs.len().max(1); // so that each gets its turn
     dirs.rotate_left(first);
@@ -586,7 +586,7 @@ fn sweep(mut most: usize) -> Vec<PathBuf> {
             return true;
         }
         most -= usize::from(can_wait);
-        is_alive_or_removed(&locks, dir)
+        remove_unless_alive(&locks, dir)
     });
     dirs
 }
@@ -597,11 +597,11 @@ fn living() -> Result<Vec<PathBuf>> {
     Ok(if unistd::chdir(&husk).is_ok() { sweep(usize::MAX) } else { vec![] })
 }
 
-/// What is locked lives, what is marked lives until it is empty. All else is removed.
-fn is_alive_or_removed(locks: &File, dir: &Path) -> bool {
+/// Is it alive? What is locked is, and what is marked until it is empty. All else is removed.
+fn remove_unless_alive(locks: &File, dir: &Path) -> bool {
     // In it, and locked just the same, are those of each `husk exec`.
-    for exec in children(dir).iter().filter(|it| it.extension() == Some(EXEC.as_ref())) {
-        is_alive_or_removed(locks, exec);
+    for exec in cgroups_below(dir).iter().filter(|it| it.extension() == Some(EXEC.as_ref())) {
+        remove_unless_alive(locks, exec);
     }
     if set_lock(locks, F_WRLCK, dir).is_err() {
         return true;
@@ -620,7 +620,7 @@ fn is_populated(dir: &Path) -> bool {
     read(dir.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
-/// Asks again and again. False: it is still so at the deadline.
+/// Asks again and again, every 200 us. False: it is still so at the deadline.
 fn wait_while(deadline: Instant, mut is_so: impl FnMut() -> bool) -> bool {
     while is_so() {
         if Instant::now() >= deadline {
@@ -635,7 +635,7 @@ fn wait_while(deadline: Instant, mut is_so: impl FnMut() -> bool) -> bool {
 fn remove_cgroup(dir: &Path) {
     if step!(fs::remove_dir(dir), "rmdir {}", dir.display()).is_err() {
         kill_rest(dir);
-        children(dir).iter().for_each(|child| remove_cgroup(child));
+        cgroups_below(dir).iter().for_each(|child| remove_cgroup(child));
         let _ = step!(fs::remove_dir(dir), "rmdir {}", dir.display());
     }
 }
@@ -692,7 +692,7 @@ fn spawn(
     // `cgroup` is never dropped, which would close it again: this process ends in exec or exit.)
     cgroup.map(|cgroup| unistd::close(cgroup.lock.as_raw_fd()));
     NARRATOR.set(if NARRATOR.get().is_empty() { "" } else { "child" });
-    let Err(Error(status, why)) = body(&theirs); // what does not fail does not come back
+    let Err(Error(status, why)) = body(&theirs); // it comes back only if it has failed
     let report = [&[status], why.as_bytes()].concat();
     let _ = socket::send(theirs.as_raw_fd(), &report, MsgFlags::MSG_NOSIGNAL);
     exit(status.into())
@@ -724,7 +724,9 @@ fn supervise(
     let outcome = network.and_then(|(ip, rest)| {
         tell(socket, &ip.octets(), "the child may go on")?;
         drop(rest);
-        cgroup.map(|_| sweep(16)); // now, because it costs nothing as long as the child is busy
+        if cgroup.is_some() {
+            sweep(16); // now, because it costs nothing as long as the child is busy
+        }
         // exec makes no namespaces: others are in there already, and it has no lock to pass on.
         if c.namespaces != 0 {
             let _ = socket.read_to_end(&mut report); // ends with execve(2), or with why not
@@ -857,7 +859,7 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     }
     let bridge = if c.bridge { attempt("husk0", if_nametoindex("husk0"))? } else { 0 };
     let host = netlink_socket()?;
-    // For good: the child is to find it here. `host` stays a socket of the host's.
+    // husk stays in it, so that the child can join it there. `host` still speaks to the host's.
     step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
     tell(&child.socket, &[0], "join it")?;
     if !c.bridge {
@@ -1021,7 +1023,7 @@ fn build_root(c: &Container, join: impl FnOnce() -> Result<()>) -> Result<File> 
 /// /proc comes last: its links in /proc/self/fd lead to what husk has open.
 fn attach(c: &Container, trees: &[Tree]) -> Result<()> {
     for (tree, target) in trees {
-        // No later: paths that ROOTFS steers must not find /proc/self/fd.
+        // As long as there is no /proc: this path is steered by ROOTFS, to /proc/self/fd maybe.
         if target == Path::new("/proc") && !c.workdir.exists() {
             step!(make_target(&c.workdir, true), "mkdir -p {}", c.workdir.display())?;
         }
@@ -1112,11 +1114,11 @@ fn replace_stdio(nodes: &[Tree]) -> Result<()> {
 /// ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let mount = |fstype: &str, target: &str, options: &str| {
+    let mount_new = |fstype: &str, target: &str, options: &str| {
         let call = || mount(Some(fstype), target, Some(fstype), MsFlags::MS_NODEV, Some(options));
         step!(call(), "mount -t {fstype} -o nodev,{options} {fstype} {target}")
     };
-    mount("tmpfs", "/dev", &format!("mode=755,size={}", memory_limit(c).unwrap_or("50%")))?;
+    mount_new("tmpfs", "/dev", &format!("mode=755,size={}", memory_limit(c).unwrap_or("50%")))?;
     for dir in ["/dev/upper", "/dev/work", "/dev/root"] {
         step!(fs::create_dir(dir), "mkdir {dir}")?;
     }
@@ -1125,7 +1127,7 @@ fn mount_root(c: &Container) -> Result<()> {
     }
     let user = if *ROOTLESS { ",userxattr" } else { "" };
     let layers = format!("lowerdir=.,upperdir=/dev/upper,workdir=/dev/work{user}");
-    mount("overlay", "/dev/root", &layers)
+    mount_new("overlay", "/dev/root", &layers)
 }
 
 /// A new file system by the options of fstab(5), fsopen(2), fsconfig(2), fsmount(2). Four of these
@@ -1251,8 +1253,8 @@ fn network_inside(ip: Ipv4Addr) -> Result<Ipv4Addr> {
 }
 
 /// The child's way in, when the parent has told it that it may. (A user's child is in there from
-/// the clone on, and only it may be.)
-fn join_network(c: &Container, mut parent: &UnixStream, husk: &OwnedFd) -> Result<()> {
+/// the clone on, and nobody else may enter.)
+fn join_network(c: &Container, mut parent: &UnixStream, husk_pidfd: &OwnedFd) -> Result<()> {
     if c.namespaces & CLONE_NEWNET == 0 {
         return Ok(());
     }
@@ -1260,7 +1262,7 @@ fn join_network(c: &Container, mut parent: &UnixStream, husk: &OwnedFd) -> Resul
         return network_inside(NOWHERE).map(drop);
     }
     attempt("the parent is gone", parent.read_exact(&mut [0]))?;
-    step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")
+    step!(setns(husk_pidfd, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")
 }
 
 fn name_address(c: &Container, ip: Ipv4Addr, mut hosts: File) -> Result<()> {
@@ -1390,7 +1392,7 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
         // the first answers with the bit, the other with 0.
         match Errno::result(unsafe { libc::prctl(action, number, 0, 0, 0) }) {
             Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            is_held => kept |= (attempt("setpriv --bounding-set", is_held)? as u64) << number,
+            bit => kept |= (attempt("setpriv --bounding-set", bit)? as u64) << number,
         }
     }
     let (uid, gid) = c.user.unwrap_or_default();
@@ -1496,7 +1498,7 @@ fn is_husk_itself(pid: Pid) -> bool {
         // Also its mount: by a volume it is the same file, but that is what the caller wants.
         Some(["mnt_id", "ino"].map(|key| field(&info, key).concat()))
     };
-    // None: it has ended, or is more closed to us, and so to all in there, than husk is.
+    // None: it has ended, or we may not look at it, and then nobody in there may.
     program(&pid.to_string()).is_some_and(|its| Some(its) == program("self"))
 }
 
@@ -1773,7 +1775,7 @@ fn stop_command(c: Container) -> Result<u8> {
         // A foreground container is removed by its own husk, which has the lock: wait for that. A
         // detached one is removed here.
         let is_there = || own.join("cgroup.procs").exists();
-        let is_kept = || open_locks().is_ok_and(|locks| is_alive_or_removed(&locks, &dir));
+        let is_kept = || open_locks().is_ok_and(|locks| remove_unless_alive(&locks, &dir));
         let patience = Instant::now() + Duration::from_secs(2);
         wait_while(patience, || is_there() && is_kept());
     }

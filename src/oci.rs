@@ -254,7 +254,7 @@ impl Home {
 }
 
 fn all_pids(dir: &Path) -> Vec<i32> {
-    children(dir).iter().flat_map(|child| all_pids(child)).chain(pids(dir)).collect()
+    cgroups_below(dir).iter().flat_map(|child| all_pids(child)).chain(pids(dir)).collect()
 }
 
 /// Field 22 of proc_pid_stat(5); none for a zombie, which is as good as gone.
