@@ -168,12 +168,12 @@ fn command() -> Result<u8> {
 
 // ---- what is known of a container ---------------------------------------------------------------
 
-/// All that is known of a container. What lasts is in its directory below --root: state.json, which
-/// appears there in one piece, when the container is complete, and holds nothing that the kernel
-/// knows better, but config.json. The rest is for the process that `create` or `exec` starts.
+/// All that is known of a container. What lasts is config.json and what the kernel does not know
+/// better: a file below --root, which is empty until the container is complete. The rest is for the
+/// process that `create` or `exec` starts.
 #[derive(Default)]
 struct Home {
-    dir: PathBuf,
+    path: PathBuf,
     state: Value,
     lock: Option<File>,
     spec: Spec,
@@ -183,6 +183,7 @@ struct Home {
     new: c_int,                  // namespaces to make
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
+    lent: Option<OwnedFd>,       // our pidfd, if we make its network
     start: Option<UnixListener>, // whence `start` comes, after `create`
     closed: c_uint,              // the first file descriptor that the command does not get
 }
@@ -193,26 +194,39 @@ impl Home {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
         let root = ROOT.get().filter(|_| is_good);
-        let dir = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
-        let lock = File::open(&dir).ok().filter(|_| is_locked);
+        let path = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
+        let lock = File::open(&path).ok().filter(|_| is_locked);
         lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))?;
-        let state = fs::read(dir.join("state.json")).unwrap_or_default();
+        let state = fs::read(&path).unwrap_or_default();
         let state = serde_json::from_slice(&state).unwrap_or_default();
-        Ok(Home { dir, state, lock, ..Home::default() })
+        Ok(Home { path, state, lock, ..Home::default() })
     }
 
     fn make(&mut self) -> Result<()> {
-        let (dir, mut builder) = (&self.dir, fs::DirBuilder::new());
-        require(!dir.exists(), "container with given ID already exists")?;
-        let above = fs::create_dir_all(dir.parent().unwrap_or(dir));
-        let make = || above.and_then(|()| builder.mode(0o700).create(dir));
-        self.lock = Some(attempt(dir.display(), make().and_then(|()| File::open(dir)))?);
-        self.lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))
+        require(!self.path.exists(), "container with given ID already exists")?;
+        let root = self.path.parent().unwrap_or(&self.path);
+        attempt(root.display(), fs::DirBuilder::new().recursive(true).mode(0o700).create(root))?;
+        let make = || File::options().write(true).create_new(true).mode(0o600).open(&self.path);
+        let file = step!(make(), "touch {}", self.path.display())?;
+        attempt("flock", file.lock())?;
+        self.lock = Some(file);
+        Ok(())
     }
 
-    /// A short name for what may be too long for a socket.
-    fn start_path(&self) -> String {
-        format!("/proc/self/fd/{}/start", self.lock.as_ref().map_or(-1, |lock| lock.as_raw_fd()))
+    /// Now there is a container, which others may enter.
+    fn publish(&self) -> Result<()> {
+        let write = fs::write(&self.path, self.state.to_string());
+        step!(write, "write {}", self.path.display())?;
+        let _ = self.lock.as_ref().map(File::unlock);
+        Ok(())
+    }
+
+    /// The socket that is there from `create` to `start`, whose name is no container's: by a
+    /// directory that stays open, for its path may be too long for a socket.
+    fn start_path(&self) -> PathBuf {
+        let root = ROOT.get().and_then(|root| File::open(root).ok()).map(IntoRawFd::into_raw_fd);
+        let id = self.path.file_name().unwrap_or_default().display();
+        format!("/proc/self/fd/{}/start:{id}", root.unwrap_or(-1)).into()
     }
 
     fn text(&self, key: &str) -> &str {
@@ -236,7 +250,7 @@ impl Home {
         let events = || self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
         match self.first() {
             None => "stopped",
-            Some(_) if self.dir.join("start").exists() => "created",
+            Some(_) if self.start_path().exists() => "created",
             Some(_) if events().is_ok_and(|events| events.contains("frozen 1")) => "paused",
             Some(_) => "running",
         }
@@ -468,6 +482,10 @@ fn namespaces(home: &mut Home) -> Result<()> {
             home.doors.push((flag, attempt(path.display(), File::open(&path))?.into()));
         }
     }
+    // A network takes longest: root makes it beside the child's mounts, as the walk does.
+    if !*ROOTLESS && home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET {
+        home.lent = Some(attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?);
+    }
     require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
 
@@ -496,8 +514,13 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
         "created": now(), "config": config,
         "annotations": spec.annotations().clone().unwrap_or_default(),
     });
-    let child = create_in(home, spec, given);
-    let outcome = child.and_then(|child| if is_run { attend(home, &child, given) } else { Ok(0) });
+    let outcome = create_in(home, spec, given).and_then(|child| {
+        if is_run {
+            return attend(home, &child, given);
+        }
+        wait_for_word(&child.socket)?;
+        home.publish().map(|()| 0)
+    });
     if outcome.is_err() || given.in_foreground() {
         remove(home);
     }
@@ -510,11 +533,11 @@ fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
     let go = || {
-        tell(&child.socket)?;
+        let _ = tell(&child.socket, &[0], "go on");
         hear(&child.socket)?;
         require(!is_husk_itself(child.pid), "process.args: is husk itself")?;
-        let _ = home.lock.as_ref().map(File::unlock);
         if home.new != 0 {
+            home.publish()?;
             run_hooks(home, "poststart", "running")?;
         }
         if is_waited { wait(child.pid, &terminal) } else { Ok(0) }
@@ -538,8 +561,13 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     if given.words[0] == "create" {
         home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
     }
+    let own = attempt("/proc/self/ns/net", File::open("/proc/self/ns/net"))?;
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
+    if home.lent.is_some() {
+        step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
+        let _ = tell(&child.socket, &[0], "go on");
+    }
     home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
     if home.new & CLONE_NEWUSER != 0 {
@@ -553,16 +581,20 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
                 maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
             echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
         }
-        tell(&child.socket)?;
+        let _ = tell(&child.socket, &[0], "go on");
     }
-    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
-    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
+    let hooks = ["prestart", "createRuntime"]; // the first is deprecated, but docker uses it
+    let has_hooks = hooks.iter().any(|kind| !is_nothing(&home.state["config"]["hooks"][kind]));
+    if !has_hooks {
+        let _ = tell(&child.socket, &[0], "go on"); // it need not wait
+    }
     wait_for_word(&child.socket)?;
-    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
-    run_hooks(home, "createRuntime", "creating")?;
-    tell(&child.socket)?;
-    wait_for_word(&child.socket)?;
-    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display()).map(|()| child)
+    step!(setns(own, CloneFlags::CLONE_NEWNET), "nsenter --net (back)")?;
+    hooks.iter().try_for_each(|kind| run_hooks(home, kind, "creating"))?;
+    if has_hooks {
+        let _ = tell(&child.socket, &[0], "go on");
+    }
+    Ok(child)
 }
 
 /// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
@@ -586,7 +618,8 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
     p.join(FOR_CHILDREN)?;
-    let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
+    let later = CLONE_NEWCGROUP | if p.lent.is_some() { CLONE_NEWNET } else { 0 };
+    let child = spawn(p.new & !later, cgroup, |parent| become_container(p, parent))?;
     if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
     }
@@ -596,30 +629,30 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     Ok(child)
 }
 
-/// One side's word to the other that it may go on.
-fn tell(socket: &UnixStream) -> Result<()> {
-    let sent = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
-    attempt("the other side is gone", sent).map(drop)
-}
-
+/// Waits for one side's word to the other that it may go on. If that is gone, why comes from here.
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
     require(hear(socket)?, "the other side is gone")
 }
 
-/// Waits for that word; anything longer is the child's error, and false its end or its exec.
-fn hear(socket: &UnixStream) -> Result<bool> {
-    let mut text = [0; 4096];
-    match socket::recv(socket.as_raw_fd(), &mut text, MsgFlags::empty()) {
-        Ok(n) if n > 1 => Err(Error(text[0], String::from_utf8_lossy(&text[1..n]).into())),
-        other => Ok(other == Ok(1)),
+/// Anything but that word is the child's error; false is its end or its exec.
+fn hear(mut socket: &UnixStream) -> Result<bool> {
+    let (mut word, mut why) = ([0], vec![]);
+    match (socket.read_exact(&mut word), word) {
+        (Ok(()), [0]) => Ok(true),
+        (Ok(()), [status]) => {
+            let _ = socket.read_to_end(&mut why);
+            Err(Error(status, String::from_utf8_lossy(&why).into()))
+        }
+        (Err(_), _) => Ok(false),
     }
 }
 
 fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
-    hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
-    step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
+    let path = home.start_path();
+    hear(&step!(UnixStream::connect(&path), "connect {}", path.display())?)?;
+    step!(fs::remove_file(&path), "rm {}", path.display())?;
     let _ = home.lock.as_ref().map(File::unlock); // the hooks may enter it
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
@@ -685,14 +718,10 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
-    if p.new & CLONE_NEWNET != 0 {
-        set_up(&netlink_socket()?, "lo")?;
-    }
     if p.new != 0 {
-        set_names(p)?;
         stat::umask(stat::Mode::empty());
-        let root = build_root(p)?;
-        tell(parent)?;
+        let root = build_root(p, parent)?;
+        tell(parent, &[0], "the root is made")?;
         wait_for_word(parent)?;
         run_hooks(p, "createContainer", "creating")?;
         attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
@@ -845,7 +874,7 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
-fn build_root(p: &Home) -> Result<OwnedFd> {
+fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
     let name = |m: &Mount, Error(_, why)| error(format!("mounts: {:?}: {why}", m.destination()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
@@ -859,17 +888,37 @@ fn build_root(p: &Home) -> Result<OwnedFd> {
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
     let mut has_dev = true;
-    for (m, mut prepared) in mounts {
-        if m.destination() == "/dev" {
-            has_dev = prepared.0.is_none();
-            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
+    let mut attach_all = |mounts: Vec<(&Mount, Prepared)>| {
+        for (m, mut prepared) in mounts {
+            if m.destination() == "/dev" {
+                has_dev = prepared.0.is_none();
+                prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
+            }
+            attach(&root, m, prepared).map_err(|why| name(m, why))?;
         }
-        attach(&root, m, prepared).map_err(|why| name(m, why))?;
-    }
+        Ok::<_, Error>(())
+    };
+    let is_sysfs = |(m, _): &(&Mount, _)| m.typ().as_deref() == Some("sysfs");
+    let rest = mounts.split_off(mounts.iter().position(is_sysfs).unwrap_or(mounts.len()));
+    attach_all(mounts)?;
+    join_network(p, parent)?; // a sysfs shows the one of its maker
+    set_names(p)?;
+    attach_all(rest)?;
     if has_dev {
         make_devices(p, &root)?;
     }
     cover(p, &root).map(|()| root)
+}
+
+fn join_network(p: &Home, parent: &UnixStream) -> Result<()> {
+    if let Some(husk) = &p.lent {
+        wait_for_word(parent)?;
+        step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")?;
+    }
+    if p.new & CLONE_NEWNET != 0 {
+        set_up(&netlink_socket()?, "lo")?;
+    }
+    Ok(())
 }
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
@@ -1012,8 +1061,8 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     entered.or_else(|_| enter())?;
     let (args, env) = (c_strings(process.args())?, environment(process)?);
     let program = find_program(&list_of(process.args())[0], &env)?;
-    tell(parent)?;
     if let Some(start) = &p.start {
+        tell(parent, &[0], "created")?;
         let (caller, _) = attempt("accept", start.accept())?;
         // SAFETY: from now on it is the caller of `start` whom an error must reach.
         let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
@@ -1240,7 +1289,8 @@ fn remove(home: &Home) {
     let rest = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err());
     rest.iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
-    let _ = fs::remove_dir_all(&home.dir);
+    let _ = fs::remove_file(home.start_path());
+    let _ = fs::remove_file(&home.path);
 }
 
 fn list(_: &mut Home, given: &Given) -> Result<u8> {
@@ -1271,7 +1321,7 @@ fn update(home: &mut Home, given: &Given) -> Result<u8> {
 /// The same steps, but the namespaces are there already.
 fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
-    let is_free = File::open(&home.dir).is_ok_and(|dir| dir.try_lock_shared().is_ok());
+    let is_free = File::open(&home.path).is_ok_and(|dir| dir.try_lock_shared().is_ok());
     require(is_free, "the container is being started or deleted")?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
@@ -1286,7 +1336,6 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
     let child = launch(home, cgroup.as_ref(), given)?;
-    wait_for_word(&child.socket)?;
     attend(home, &child, given)
 }
 
