@@ -561,12 +561,13 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     if given.words[0] == "create" {
         home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
     }
-    let own = attempt("/proc/self/ns/net", File::open("/proc/self/ns/net"))?;
+    let own = ["pid", "net"].map(|name| File::open(format!("/proc/self/ns/{name}")));
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
     if home.lent.is_some() {
         step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
-        let _ = tell(&child.socket, &[0], "go on");
+        let _ = tell(&child.socket, &[0], "join it");
+        set_up(&netlink_socket()?, "lo")?;
     }
     home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
@@ -589,7 +590,9 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
         let _ = tell(&child.socket, &[0], "go on"); // it need not wait
     }
     wait_for_word(&child.socket)?;
-    step!(setns(own, CloneFlags::CLONE_NEWNET), "nsenter --net (back)")?;
+    for own in own {
+        step!(setns(attempt("ns", own)?, CloneFlags::empty()), "nsenter (back)")?; // for the hooks
+    }
     hooks.iter().try_for_each(|kind| run_hooks(home, kind, "creating"))?;
     if has_hooks {
         let _ = tell(&child.socket, &[0], "go on");
@@ -601,17 +604,14 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
 /// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
 fn is_alone(config: &Value) -> bool {
     let list = |path| config.pointer(path).and_then(Value::as_array).into_iter().flatten();
-    let mut namespaces = list("/linux/namespaces");
-    let mut names = list("/process/capabilities/bounding").filter_map(Value::as_str);
+    let is_kept = |name: &Value| KEPT.split(' ').any(|kept| *name == format!("CAP_{kept}"));
     cfg!(target_feature = "crt-static")
-        && namespaces.any(|one| one["type"] == "pid" && is_nothing(&one["path"]))
-        && names.all(|name| KEPT.split(' ').any(|kept| name == format!("CAP_{kept}")))
+        && list("/linux/namespaces").any(|it| it["type"] == "pid" && is_nothing(&it["path"]))
+        && list("/process/capabilities/bounding").all(is_kept)
         && is_nothing(&config["hooks"]["startContainer"])
 }
 
-/// The caller must be back in its own pid namespace before it starts anything but this child.
 fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
-    let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
     if p.new & CLONE_NEWUSER == 0 || p.joined & CLONE_NEWPID != 0 {
@@ -620,9 +620,6 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     p.join(FOR_CHILDREN)?;
     let later = CLONE_NEWCGROUP | if p.lent.is_some() { CLONE_NEWNET } else { 0 };
     let child = spawn(p.new & !later, cgroup, |parent| become_container(p, parent))?;
-    if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
-        step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
-    }
     if let Some(path) = given.get("pid-file") {
         step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
@@ -637,14 +634,12 @@ fn wait_for_word(socket: &UnixStream) -> Result<()> {
 /// Anything but that word is the child's error; false is its end or its exec.
 fn hear(mut socket: &UnixStream) -> Result<bool> {
     let (mut word, mut why) = ([0], vec![]);
-    match (socket.read_exact(&mut word), word) {
-        (Ok(()), [0]) => Ok(true),
-        (Ok(()), [status]) => {
-            let _ = socket.read_to_end(&mut why);
-            Err(Error(status, String::from_utf8_lossy(&why).into()))
-        }
-        (Err(_), _) => Ok(false),
+    let is_there = socket.read_exact(&mut word).is_ok();
+    if word != [0] {
+        let _ = socket.read_to_end(&mut why);
+        return Err(Error(word[0], String::from_utf8_lossy(&why).into()));
     }
+    Ok(is_there)
 }
 
 fn start(home: &Home) -> Result<u8> {
@@ -718,6 +713,9 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
+    if p.new & CLONE_NEWNET != 0 && p.lent.is_none() {
+        set_up(&netlink_socket()?, "lo")?;
+    }
     if p.new != 0 {
         stat::umask(stat::Mode::empty());
         let root = build_root(p, parent)?;
@@ -789,24 +787,19 @@ fn prepare(p: &Home, m: &Mount) -> Result<Prepared> {
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
     let (mut spreads, mut data) = (None, vec![]);
-    for word in list_of(m.options()) {
-        let opposite = match word.as_str() {
-            "rw" => "ro".into(),
-            word => word.strip_prefix("no").map_or(format!("no{word}"), str::to_string),
-        };
-        match word.as_str() {
-            "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
-            "tmpcopyup" => {
-                log("warning", format!("{}: {word}: ignored", m.destination().display()))
-            }
-            "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
-            word if let Some(flag) = flag(word) => match flag & (PROPAGATION | MsFlags::MS_BIND) {
-                MsFlags::MS_BIND => flags |= flag,
-                how if how.is_empty() => flags |= flag - MsFlags::MS_REC,
-                _ => spreads = Some(flag),
+    for word in list_of(m.options()).iter().map(String::as_str) {
+        let inverse = word.strip_prefix("no").map_or(format!("no{word}"), str::to_string);
+        match (flag(word), flag(if word == "rw" { "ro" } else { &inverse })) {
+            (Some(flag), _) if flag.intersects(PROPAGATION) => spreads = Some(flag),
+            (Some(flag), _) if flag.contains(MsFlags::MS_BIND) => flags |= flag,
+            (Some(flag), _) => flags |= flag - MsFlags::MS_REC,
+            (_, Some(flag)) => flags -= flag,
+            _ => match word {
+                "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
+                "tmpcopyup" => log("warning", format!("mount option {word}: ignored")),
+                "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
+                other => data.push(other),
             },
-            _ if let Some(flag) = flag(&opposite) => flags -= flag,
-            other => data.push(other),
         }
     }
     flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p, "a", -1, -1) };
@@ -887,38 +880,42 @@ fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
-    let mut has_dev = true;
-    let mut attach_all = |mounts: Vec<(&Mount, Prepared)>| {
-        for (m, mut prepared) in mounts {
-            if m.destination() == "/dev" {
-                has_dev = prepared.0.is_none();
-                prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
-            }
-            attach(&root, m, prepared).map_err(|why| name(m, why))?;
+    let (mut lent, mut has_dev, mut is_dev_read_only) = (p.lent.as_ref(), true, false);
+    for (m, mut prepared) in mounts {
+        if m.typ().as_deref() == Some("sysfs") {
+            join_network(lent.take(), parent)?; // it shows the one of its maker
         }
-        Ok::<_, Error>(())
-    };
-    let is_sysfs = |(m, _): &(&Mount, _)| m.typ().as_deref() == Some("sysfs");
-    let rest = mounts.split_off(mounts.iter().position(is_sysfs).unwrap_or(mounts.len()));
-    attach_all(mounts)?;
-    join_network(p, parent)?; // a sysfs shows the one of its maker
+        if m.destination() == "/dev" {
+            has_dev = prepared.0.is_none();
+            is_dev_read_only = prepared.1.contains(MsFlags::MS_RDONLY);
+            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it
+        }
+        attach(&root, m, prepared).map_err(|why| name(m, why))?;
+    }
+    join_network(lent, parent)?;
     set_names(p)?;
-    attach_all(rest)?;
     if has_dev {
         make_devices(p, &root)?;
     }
-    cover(p, &root).map(|()| root)
+    if is_dev_read_only {
+        make_read_only(by_number(&attempt("/dev", inside(&root, "/dev".as_ref(), None))?))?;
+    }
+    list_of(p.linux.readonly_paths()).iter().try_for_each(|path| cover(&root, path, false))?;
+    list_of(p.linux.masked_paths()).iter().try_for_each(|path| cover(&root, path, true))?;
+    Ok(root)
 }
 
-fn join_network(p: &Home, parent: &UnixStream) -> Result<()> {
-    if let Some(husk) = &p.lent {
-        wait_for_word(parent)?;
-        step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")?;
-    }
-    if p.new & CLONE_NEWNET != 0 {
-        set_up(&netlink_socket()?, "lo")?;
-    }
-    Ok(())
+fn join_network(husk: Option<&OwnedFd>, parent: &UnixStream) -> Result<()> {
+    let Some(husk) = husk else { return Ok(()) };
+    wait_for_word(parent)?;
+    step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")
+}
+
+fn make_read_only(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let old = attempt("statvfs", statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
+    let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
+    step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {}", path.display())
 }
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
@@ -954,9 +951,8 @@ fn make_devices(p: &Home, root: &OwnedFd) -> Result<()> {
 
 /// Read-only: a chmod or chown in the container must not reach the host's own node.
 fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Result<()> {
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
     let target = attempt(path.display(), inside(root, path, Some(false)))?;
-    place(&clone_tree(AT_FDCWD, node, flags)?, by_number(&target))
+    place(&clone_tree(AT_FDCWD, node, DEVICE | nodev)?, by_number(&target))
 }
 
 fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
@@ -967,20 +963,19 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     };
     let (path, major, minor) = (device.path(), device.major(), device.minor());
     let number = stat::makedev(major as u64, minor as u64);
-    let is_it = |path: &PathBuf| {
-        stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
-    };
     // The kernel's own name for it, if the container has another.
     let uevent = read(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).unwrap_or_default();
     let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).unwrap_or_default();
-    let places = [path.clone(), Path::new("/dev").join(name)];
-    if let Some(node) = places.iter().find(|path| kind != S_IFIFO && is_it(path)) {
-        return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+    for node in [path, &Path::new("/dev").join(name)] {
+        let its = stat::stat(node).map_or((0, 0), |its| (its.st_mode & S_IFMT, its.st_rdev));
+        if its == (kind, number) && kind != S_IFIFO {
+            return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+        }
     }
-    let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
-    let above = attempt(path.display(), inside(root, above, Some(true)))?;
-    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
     log("warning", format!("linux.devices: {}: not on the host", path.display()));
+    let above = inside(root, path.parent().unwrap_or(path), Some(true));
+    let (above, name) = (attempt(path.display(), above)?, path.file_name().unwrap_or_default());
+    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
     match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
         Err(Errno::EEXIST) => Ok(()),
         made => step!(made, "mknod {}", path.display()),
@@ -988,25 +983,18 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
 }
 
 /// Masked paths are covered by something empty, read-only ones by themselves.
-fn cover(p: &Home, root: &OwnedFd) -> Result<()> {
-    let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let masked = list_of(p.linux.masked_paths()).iter().map(|path| (path, true));
-    let shown = list_of(p.linux.readonly_paths()).iter().map(|path| (path, false));
-    for (path, is_masked) in shown.chain(masked) {
-        let target = match inside(root, path.as_ref(), None) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            found => attempt(path, found)?,
-        };
-        let at = by_number(&target);
-        match (is_masked, is_dir(&target)) {
-            (true, true) => place(&new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?, at)?,
-            (true, false) => place(&clone_tree(AT_FDCWD, "/dev/null", read_only)?, at)?,
-            (false, _) => {
-                place(&clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?, &at)?
-            }
-        }
-    }
-    Ok(())
+fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
+    let target = match inside(root, path.as_ref(), None) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        found => attempt(path, found)?,
+    };
+    let at = by_number(&target);
+    let tree = match (is_masked, is_dir(&target)) {
+        (true, true) => new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
+        (true, false) => clone_tree(AT_FDCWD, "/dev/null", DEVICE)?,
+        (false, _) => clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
+    };
+    place(&tree, at)
 }
 
 fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
@@ -1016,16 +1004,7 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
-    let is_dev = |m: &&Mount| m.destination() == "/dev";
-    let dev = list_of(p.spec.mounts()).iter().find(is_dev).and_then(|m| m.options().as_ref());
-    let dev = dev.is_some_and(|options| options.iter().any(|word| word == "ro"));
-    let root = p.state["config"]["root"]["readonly"] == true;
-    for (path, _) in [("/dev", dev), ("/", root)].into_iter().filter(|(_, is_ro)| *is_ro) {
-        let old = attempt(path, statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
-        let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
-        step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {path}")?;
-    }
-    Ok(())
+    if p.state["config"]["root"]["readonly"] == true { make_read_only("/") } else { Ok(()) }
 }
 
 // ---- the process: terminal, rights, exec --------------------------------------------------------
@@ -1088,11 +1067,10 @@ fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
 fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
-    let is_path = name.contains('/');
     let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
-    let path = path.filter(|_| !is_path).unwrap_or_default();
+    let is_path = name.contains('/');
     let mut why = "executable file not found in $PATH".to_string();
-    for dir in path.split(':') {
+    for dir in path.filter(|_| !is_path).unwrap_or_default().split(':') {
         let file = Path::new(dir).join(name);
         match unistd::access(&file, unistd::AccessFlags::X_OK) {
             Ok(()) if !file.is_dir() => return Ok(file),
