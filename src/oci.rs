@@ -3,15 +3,11 @@
 //! it step by step: the runtime-spec of the Open Container Initiative. Built with the feature `oci`
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
-use super::*;
+use super::{Cgroup, *};
 use capctl::{CapSet, CapState, ambient, bounding};
 use lexopt::{Arg, ValueExt};
 use nix::pty;
-use oci_spec::runtime::{
-    Capabilities, Capability, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType,
-    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator,
-    LinuxSyscall, Mount, Process, Spec,
-};
+use oci_spec::runtime::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
@@ -184,6 +180,7 @@ struct Home {
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
     lent: Option<OwnedFd>,       // our pidfd, if we make its network
+    own: Vec<File>,              // the namespaces that we leave for its sake
     start: Option<UnixListener>, // whence `start` comes, after `create`
     closed: c_uint,              // the first file descriptor that the command does not get
 }
@@ -227,6 +224,43 @@ impl Home {
         let root = ROOT.get().and_then(|root| File::open(root).ok()).map(IntoRawFd::into_raw_fd);
         let id = self.path.file_name().unwrap_or_default().display();
         format!("/proc/self/fd/{}/start:{id}", root.unwrap_or(-1)).into()
+    }
+
+    /// Checks what is to run, and how.
+    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
+        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+        require(is_good, "process: expected args, and an absolute path as cwd")?;
+        // In the foreground it has the caller's own.
+        let is_wanted = process.terminal() == Some(true);
+        let path = given.get("console-socket").filter(|_| is_wanted);
+        let is_good = path.is_some() || !is_wanted || given.in_foreground();
+        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
+        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
+        self.console = path.map(connect).transpose()?;
+        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
+        self.linux = spec.linux().clone().unwrap_or_default();
+        (self.spec, self.process) = (spec, process);
+        Ok(())
+    }
+
+    /// Those that the caller runs when the root is made: else its child need not wait.
+    fn has_early_hooks(&self) -> bool {
+        let hooks = &self.state["config"]["hooks"];
+        !is_nothing(&hooks["prestart"]) || !is_nothing(&hooks["createRuntime"])
+    }
+
+    /// Is the namespace another than the caller's?
+    fn has(&self, flag: c_int) -> bool {
+        (self.new | self.joined) & flag != 0
+    }
+
+    fn join(&self, mask: c_int) -> Result<()> {
+        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
+            let flags = CloneFlags::from_bits_retain(flags & mask);
+            step!(setns(door, flags), "nsenter {flags:?}")?;
+        }
+        Ok(())
     }
 
     fn text(&self, key: &str) -> &str {
@@ -350,9 +384,8 @@ fn make_cgroup(home: &Home, limits: &[(String, String)]) -> Result<Option<Cgroup
 
 /// Nothing of the walk's sweeps these cgroups, so the lock is of no use here.
 fn open_cgroup(dir: PathBuf) -> Result<Cgroup> {
-    let open = || File::open(&dir).and_then(|fd| Ok((fd.try_clone()?, fd)));
-    let (lock, fd) = attempt(dir.display(), open())?;
-    Ok(Cgroup { dir, fd, lock })
+    let open = || attempt(dir.display(), File::open(&dir));
+    Ok(Cgroup { fd: open()?, lock: open()?, dir })
 }
 
 /// What podman and containerd ask for where their user did not ask for anything is none.
@@ -434,52 +467,18 @@ fn translated(key: &str, item: &Value) -> Option<String> {
 /// Only children enter these, when the caller has.
 const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-impl Home {
-    /// Checks what is to run, and how.
-    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
-        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-        require(is_good, "process: expected args, and an absolute path as cwd")?;
-        // In the foreground it has the caller's own.
-        let is_wanted = process.terminal() == Some(true);
-        let path = given.get("console-socket").filter(|_| is_wanted);
-        let is_good = path.is_some() || !is_wanted || given.in_foreground();
-        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
-        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
-        self.console = path.map(connect).transpose()?;
-        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
-        self.linux = spec.linux().clone().unwrap_or_default();
-        (self.spec, self.process) = (spec, process);
-        Ok(())
-    }
-
-    /// Is the namespace another than the caller's?
-    fn has(&self, flag: c_int) -> bool {
-        (self.new | self.joined) & flag != 0
-    }
-
-    fn join(&self, mask: c_int) -> Result<()> {
-        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
-            let flags = CloneFlags::from_bits_retain(flags & mask);
-            step!(setns(door, flags), "nsenter {flags:?}")?;
-        }
-        Ok(())
-    }
-}
-
 fn namespaces(home: &mut Home) -> Result<()> {
     for namespace in list_of(home.linux.namespaces()) {
-        let (typ, path) = (namespace.typ(), namespace.path().clone().unwrap_or_default());
-        let (flag, is_new) = (typ as c_int, path.as_os_str().is_empty());
-        let is_joinable = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
-        let is_good = typ != LinuxNamespaceType::Time && (is_new || is_joinable);
-        let why = format!("linux.namespaces: {typ} {}: twice, or not supported", path.display());
-        require(is_good && !home.has(flag), why)?;
-        if is_new {
-            home.new |= flag;
-        } else {
+        let (typ, flag) = (namespace.typ(), namespace.typ() as c_int);
+        let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        let is_good = path.is_none() || flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+        let is_good = is_good && typ != LinuxNamespaceType::Time && !home.has(flag);
+        require(is_good, format!("linux.namespaces: {typ} {path:?}: twice, or not supported"))?;
+        if let Some(path) = path {
             home.joined |= flag;
-            home.doors.push((flag, attempt(path.display(), File::open(&path))?.into()));
+            home.doors.push((flag, attempt(path.display(), File::open(path))?.into()));
+        } else {
+            home.new |= flag;
         }
     }
     // A network takes longest: root makes it beside the child's mounts, as the walk does.
@@ -501,8 +500,8 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
         log("warning", format!("config.json: {field}: not supported, ignored"));
     }
     let is_good = spec.process().is_some() && spec.root().is_some();
-    require(is_good, "config.json: expected process and root")?;
-    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
+    let is_good = is_good && spec.version().starts_with("1.");
+    require(is_good, "config.json: expected ociVersion 1.x, process and root")?;
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
     let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
     if !is_run || !is_alone(&config) {
@@ -561,7 +560,9 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     if given.words[0] == "create" {
         home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
     }
-    let own = ["pid", "net"].map(|name| File::open(format!("/proc/self/ns/{name}")));
+    for name in ["pid", "net"].map(|name| format!("/proc/self/ns/{name}")) {
+        home.own.push(attempt(&name, File::open(&name))?);
+    }
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
     if home.lent.is_some() {
@@ -577,24 +578,17 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
         }
         let linux = &home.linux;
         for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let maps = list_of(maps).iter();
-            let lines =
-                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
-            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
+            let line =
+                |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
+            let lines: String = list_of(maps).iter().map(line).collect();
+            echo(&lines, format!("/proc/{pid}/{name}_map"))?;
         }
         let _ = tell(&child.socket, &[0], "go on");
     }
-    let hooks = ["prestart", "createRuntime"]; // the first is deprecated, but docker uses it
-    let has_hooks = hooks.iter().any(|kind| !is_nothing(&home.state["config"]["hooks"][kind]));
-    if !has_hooks {
-        let _ = tell(&child.socket, &[0], "go on"); // it need not wait
-    }
-    wait_for_word(&child.socket)?;
-    for own in own {
-        step!(setns(attempt("ns", own)?, CloneFlags::empty()), "nsenter (back)")?; // for the hooks
-    }
-    hooks.iter().try_for_each(|kind| run_hooks(home, kind, "creating"))?;
-    if has_hooks {
+    if home.has_early_hooks() {
+        wait_for_word(&child.socket)?;
+        run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
+        run_hooks(home, "createRuntime", "creating")?;
         let _ = tell(&child.socket, &[0], "go on");
     }
     Ok(child)
@@ -657,6 +651,9 @@ fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
     let hooks = Option::<Vec<Hook>>::deserialize(&home.state["config"]["hooks"][kind]);
     for hook in hooks.map_err(error)?.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
+        for own in home.own.iter().filter(|_| !home.state["pid"].is_null()) {
+            step!(setns(own, CloneFlags::empty()), "nsenter (back)")?; // not in the child
+        }
         match run_hook(&hook, &what, &home.report(status)) {
             Err(Error(_, why)) if kind.starts_with("post") => log("warning", why),
             outcome => outcome?,
@@ -700,14 +697,15 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
         step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
         step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
-    let score = p.process.oom_score_adj().map(|score| score.to_string());
-    let profile = p.process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
-    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
-    let label = p.process.selinux_label().clone().filter(|label| !label.is_empty());
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let profile = named(p.process.apparmor_profile()).filter(|name| name != "unconfined");
     // As long as /proc is the host's, which can be trusted.
-    let own = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
-    for (file, value) in own.into_iter().filter_map(|(file, value)| Some((file, value?))) {
-        echo(&value, format!("/proc/self/{file}"))?;
+    for (file, value) in [
+        ("oom_score_adj", p.process.oom_score_adj().map(|score| score.to_string())),
+        ("attr/apparmor/exec", profile.map(|name| format!("exec {name}"))),
+        ("attr/exec", named(p.process.selinux_label())),
+    ] {
+        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
     }
     p.join(!FOR_CHILDREN)?;
     if p.new & CLONE_NEWCGROUP != 0 {
@@ -719,8 +717,10 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     if p.new != 0 {
         stat::umask(stat::Mode::empty());
         let root = build_root(p, parent)?;
-        tell(parent, &[0], "the root is made")?;
-        wait_for_word(parent)?;
+        if p.has_early_hooks() {
+            tell(parent, &[0], "the root is made")?;
+            wait_for_word(parent)?;
+        }
         run_hooks(p, "createContainer", "creating")?;
         attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
         change_root(p, &root)?;
@@ -1088,8 +1088,8 @@ fn environment(process: &Process) -> Result<Vec<CString>> {
     if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
         let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
         let text = file.and_then(io::read_to_string).unwrap_or_default();
-        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let uid = process.user().uid().to_string();
+        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid);
         env.push(c_string(format!("HOME={}", line.map_or("/", |fields| fields[5]))));
     }
@@ -1210,10 +1210,8 @@ fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
     attempt("--console-socket", sent)?;
     if p.new != 0 {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        place(
-            &clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?,
-            "/dev/console",
-        )?;
+        let node = clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?;
+        place(&node, "/dev/console")?;
     }
     let uid = Uid::from_raw(p.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
