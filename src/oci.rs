@@ -11,7 +11,7 @@ use oci_spec::runtime::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
-use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
+use std::{path, process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -212,10 +212,10 @@ impl Home {
 
     /// Now there is a container, which others may enter.
     fn publish(&self) -> Result<()> {
-        let write = fs::write(&self.path, self.state.to_string());
-        step!(write, "write {}", self.path.display())?;
-        let _ = self.lock.as_ref().map(File::unlock);
-        Ok(())
+        let Some(mut file) = self.lock.as_ref() else { return Ok(()) };
+        let written = file.write_all(self.state.to_string().as_bytes());
+        step!(written, "write {}", self.path.display())?;
+        attempt("flock", file.unlock())
     }
 
     /// The socket that is there from `create` to `start`, whose name is no container's: by a
@@ -491,7 +491,7 @@ fn namespaces(home: &mut Home) -> Result<()> {
 fn create(home: &mut Home, given: &Given) -> Result<u8> {
     let is_run = given.words[0] == "run";
     let bundle = given.get("bundle").unwrap_or(".");
-    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
+    let bundle = attempt(bundle, path::absolute(bundle))?;
     let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
     let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
     let refused = REFUSED.split(' ').find(is_set);
@@ -503,7 +503,6 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     let is_good = is_good && spec.version().starts_with("1.");
     require(is_good, "config.json: expected ociVersion 1.x, process and root")?;
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
-    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
     if !is_run || !is_alone(&config) {
         shield()?;
     }
@@ -874,7 +873,9 @@ fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.text("rootfs");
-    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | nodev(p, "a", -1, -1))?;
+    let name_root = |Error(_, why)| error(format!("root.path: {why}"));
+    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | nodev(p, "a", -1, -1));
+    let root = root.map_err(name_root)?;
     propagate("/", SLAVE)?;
     place(&root, rootfs)?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
