@@ -564,12 +564,12 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     }
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
+    home.state["pid"] = pid.into();
     if home.lent.is_some() {
         step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
         let _ = tell(&child.socket, &[0], "join it");
         set_up(&netlink_socket()?, "lo")?;
     }
-    home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
     if home.new & CLONE_NEWUSER != 0 {
         if !unistd::geteuid().is_root() {
@@ -1013,9 +1013,10 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
 fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let process = &p.process;
-    let root = attempt("/", File::open("/"))?.into();
-    let workdir = inside(&root, process.cwd(), None);
-    drop(root);
+    // As in `execute`: a link in /proc could lead out.
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+    let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     for limit in list_of(process.rlimits()) {
         let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };

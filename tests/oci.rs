@@ -262,7 +262,7 @@ fn hooks_in_their_order() {
     let dir = b.dir.path().to_string();
     b.edit(&format!(
         "c['hooks'] = {{k: [dict(path='/bin/sh', args=['sh', '-c', 'cat > /dev/null; echo ' + k + \
-         ' >> {dir}/seen'])] for k in ['prestart', 'createRuntime', 'createContainer', 'poststart', \
+         ' >> {dir}/seen; readlink /proc/self/ns/net >> {dir}/networks'])] for k in ['prestart', 'createRuntime', 'createContainer', 'poststart', \
          'poststop']}}"
     ));
     // Those after the start and the end may fail, and the next one runs all the same.
@@ -272,6 +272,11 @@ fn hooks_in_their_order() {
     let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
     let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     assert_eq!(seen.lines().collect::<Vec<_>>(), order);
+    // In the caller's network, though the container's is made at the same time, but for one.
+    let seen = fs::read_to_string(b.dir.join("networks")).expect("what hooks wrote");
+    let own = b.sh("readlink /proc/self/ns/net").ok();
+    let is_own: Vec<bool> = seen.lines().map(|network| network == own).collect();
+    assert_eq!(is_own, [true, true, false, true, true]);
     // A hook may enter the container as soon as that has started.
     b.edit(
         "o = os.environ['OCI'].split(); c['hooks'] = dict(poststart=[dict(path=o[0], timeout=9, \
