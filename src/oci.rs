@@ -8,7 +8,7 @@ use capctl::{CapSet, CapState, ambient, bounding};
 use lexopt::{Arg, ValueExt};
 use nix::pty;
 use oci_spec::runtime::*;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
 use std::{path, process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
@@ -331,11 +331,10 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
-fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
-    let mut text = attempt(path, fs::read(path))?;
-    let name = |why| error(format!("{path}: {why}"));
-    let whole: Value = serde_json::from_slice(&text).map_err(name)?;
-    let mut json = whole.clone();
+fn read_json<T: DeserializeOwned>(path: &str) -> Result<(Value, T)> {
+    let text = attempt(path, fs::read(path))?;
+    let json = serde_json::from_slice(&text);
+    let mut json: Value = json.map_err(|why| error(format!("{path}: {why}")))?;
     let warn = |what: &dyn Display| log("warning", format!("{path}: {what}: unknown, ignored"));
     // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
     let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
@@ -343,11 +342,10 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
         let sets = json.pointer_mut(place).and_then(Value::as_object_mut).into_iter().flatten();
         sets.filter_map(|(_, set)| set.as_array_mut()).for_each(|set| set.retain(is_known));
     }
-    if json != whole {
-        text = json.to_string().into(); // else errors can name the line
-    }
-    let mut typed = serde_json::Deserializer::from_slice(&text);
-    let typed = serde_ignored::deserialize(&mut typed, |field| warn(&field)).map_err(name)?;
+    let mut track = serde_path_to_error::Track::new();
+    let typed = serde_path_to_error::Deserializer::new(&json, &mut track);
+    let typed = serde_ignored::deserialize(typed, |field| warn(&field));
+    let typed = typed.map_err(|why| error(format!("{path}: {}: {why}", track.path())))?;
     Ok((json, typed))
 }
 

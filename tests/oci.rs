@@ -123,7 +123,7 @@ fn bad_configurations() {
     let cases = [
         ("c['process']['args'] = []", "args"),
         ("c['process']['cwd'] = 'relative'", "cwd"),
-        ("c['process']['terminal'] = 'yes'", "line"),
+        ("c['process']['terminal'] = 'yes'", "process.terminal"),
         ("c['root']['path'] = '/nonexistent'", "root.path"),
         ("c['ociVersion'] = '2.0.0'", "ociVersion"),
         ("c['linux']['namespaces'].append({'type': 'user', 'path': '/x'})", "namespaces"),
