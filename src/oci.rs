@@ -507,9 +507,9 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
     home.make()?;
     home.state = json!({
         "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
-        "created": now(), "config": config,
-        "annotations": spec.annotations().clone().unwrap_or_default(),
+        "created": now(), "annotations": spec.annotations().clone().unwrap_or_default(),
     });
+    home.state["config"] = config;
     let outcome = create_in(home, spec, given).and_then(|child| {
         if is_run {
             return attend(home, &child, given);
@@ -919,9 +919,9 @@ fn make_read_only(path: impl AsRef<Path>) -> Result<()> {
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
 fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
-    let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
+    let mut rules = p.linux.resources().iter().flat_map(|all| list_of(all.devices()));
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
-    let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
+    let last = rules.rfind(|rule| {
         let is_used = rule.access().as_deref().is_none_or(|access| access.contains(['r', 'w']));
         let is_kind = ["a", kind].contains(&rule.typ().unwrap_or_default().as_str());
         is_used && is_kind && fits(rule.major(), major) && fits(rule.minor(), minor)
