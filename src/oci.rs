@@ -402,8 +402,7 @@ fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
             let _ = echo(&controller, above.join("cgroup.subtree_control"));
         }
         if path.exists() || is_limit(limit) {
-            let name = |Error(_, why)| error(format!("linux.resources: {why}"));
-            echo(value, path).map_err(name)?;
+            echo(value, path).map_err(|Error(_, why)| error(format!("linux.resources: {why}")))?;
         }
     }
     Ok(())
@@ -1303,26 +1302,22 @@ fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
-    let process = match given.get("process") {
-        Some(path) => read_json(path)?.1,
-        None => exec_process(&spec, given),
-    };
+    let mut process = spec.process().clone().unwrap_or_default();
+    if let Some(path) = given.get("process") {
+        process = read_json(path)?.1;
+    } else {
+        let mut env = process.env().clone().unwrap_or_default();
+        let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
+        env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
+        env.extend(given.all("env").map(str::to_string));
+        let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
+        process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
+        process.set_terminal(Some(given.is("tty")));
+    }
     home.prepare(spec, process, given)?;
     home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
     let child = launch(home, cgroup.as_ref(), given)?;
     attend(home, &child, given)
-}
-
-fn exec_process(spec: &Spec, given: &Given) -> Process {
-    let mut process = spec.process().clone().unwrap_or_default();
-    let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
-    let mut env = process.env().clone().unwrap_or_default();
-    env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
-    env.extend(given.all("env").map(str::to_string));
-    let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
-    process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
-    process.set_terminal(Some(given.is("tty")));
-    process
 }
