@@ -840,25 +840,30 @@ fn attach(root: &OwnedFd, m: &Mount, (tree, flags, spreads, data): Prepared) -> 
 /// Opens a path below the root, which neither a symlink nor `..` leads out of, or makes it first.
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
-    let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
-    let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
-    let is_dir = match (found.unwrap_or(Err(Errno::EAGAIN)), is_dir) {
-        (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
-        (found, _) => return found,
+    let open = |flags: OFlag, mode| {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        let how = how.mode(stat::Mode::from_bits_retain(mode));
+        // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
+        let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
+        let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
+        found.unwrap_or(Err(Errno::EAGAIN))
     };
+    match (open(OFlag::O_PATH, 0), is_dir) {
+        (Err(Errno::ENOENT), Some(true)) => {}
+        (Err(Errno::ENOENT), Some(false)) => match open(OFlag::O_CREAT | OFlag::O_EXCL, 0o644) {
+            Err(Errno::ENOENT | Errno::EEXIST) => {}
+            made => return made,
+        },
+        (found, _) => return found,
+    }
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno::ENOENT)?;
     let parent = inside(root, &Path::new("/").join(above), Some(true))?;
-    if let Ok(link) = fcntl::readlinkat(&parent, name) {
-        return inside(root, &above.join(link), Some(is_dir)); // to what is missing
+    match fcntl::readlinkat(&parent, name) {
+        Ok(link) => return inside(root, &above.join(link), is_dir), // to what is missing
+        Err(_) if is_dir == Some(false) => {}
+        Err(_) => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
     }
-    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    match is_dir {
-        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
-        false => drop(fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644))?),
-    }
-    inside(root, path, None)
+    inside(root, path, is_dir)
 }
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
