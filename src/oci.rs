@@ -180,7 +180,6 @@ struct Home {
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
     lent: Option<OwnedFd>,       // our pidfd, if we make its network
-    own: Vec<File>,              // the namespaces that we leave for its sake
     start: Option<UnixListener>, // whence `start` comes, after `create`
     closed: c_uint,              // the first file descriptor that the command does not get
 }
@@ -244,10 +243,8 @@ impl Home {
         Ok(())
     }
 
-    /// Those that the caller runs when the root is made: else its child need not wait.
-    fn has_early_hooks(&self) -> bool {
-        let hooks = &self.state["config"]["hooks"];
-        !is_nothing(&hooks["prestart"]) || !is_nothing(&hooks["createRuntime"])
+    fn has_hooks(&self) -> bool {
+        !is_nothing(&self.state["config"]["hooks"])
     }
 
     /// Is the namespace another than the caller's?
@@ -478,8 +475,10 @@ fn namespaces(home: &mut Home) -> Result<()> {
             home.new |= flag;
         }
     }
-    // A network takes longest: root makes it beside the child's mounts, as the walk does.
-    if !*ROOTLESS && home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET {
+    // A network takes longest: we make it beside the child's mounts, as the walk does, unless a hook
+    // must find us in our own.
+    let is_lent = home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET && !home.has_hooks();
+    if is_lent && !*ROOTLESS {
         home.lent = Some(attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?);
     }
     require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
@@ -556,17 +555,14 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     if given.words[0] == "create" {
         home.start = Some(step!(UnixListener::bind(home.start_path()), "listen for start")?);
     }
-    for name in ["pid", "net"].map(|name| format!("/proc/self/ns/{name}")) {
-        home.own.push(attempt(&name, File::open(&name))?);
-    }
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
-    home.state["pid"] = pid.into();
     if home.lent.is_some() {
         step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
         let _ = tell(&child.socket, &[0], "join it");
         set_up(&netlink_socket()?, "lo")?;
     }
+    home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
     if home.new & CLONE_NEWUSER != 0 {
         if !unistd::geteuid().is_root() {
@@ -574,14 +570,13 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
         }
         let linux = &home.linux;
         for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
-            let line =
-                |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
-            let lines: String = list_of(maps).iter().map(line).collect();
-            echo(&lines, format!("/proc/{pid}/{name}_map"))?;
+            let maps = list_of(maps).iter();
+            let all = maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
+            echo(&all.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
         }
         let _ = tell(&child.socket, &[0], "go on");
     }
-    if home.has_early_hooks() {
+    if home.has_hooks() {
         wait_for_word(&child.socket)?;
         run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
         run_hooks(home, "createRuntime", "creating")?;
@@ -601,7 +596,9 @@ fn is_alone(config: &Value) -> bool {
         && is_nothing(&config["hooks"]["startContainer"])
 }
 
+/// The caller must be back in its own pid namespace before it starts anything but this child.
 fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
+    let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     // Who is in there already, or enters before husk has become the command, must not trace it, or
     // look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so itself.
     if p.new & CLONE_NEWUSER == 0 || p.joined & CLONE_NEWPID != 0 {
@@ -610,6 +607,9 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     p.join(FOR_CHILDREN)?;
     let later = CLONE_NEWCGROUP | if p.lent.is_some() { CLONE_NEWNET } else { 0 };
     let child = spawn(p.new & !later, cgroup, |parent| become_container(p, parent))?;
+    if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
+        step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
+    }
     if let Some(path) = given.get("pid-file") {
         step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
@@ -647,9 +647,6 @@ fn run_hooks(home: &Home, kind: &str, status: &str) -> Result<()> {
     let hooks = Option::<Vec<Hook>>::deserialize(&home.state["config"]["hooks"][kind]);
     for hook in hooks.map_err(error)?.into_iter().flatten() {
         let what = format!("{kind} hook {}", hook.path().display());
-        for own in home.own.iter().filter(|_| !home.state["pid"].is_null()) {
-            step!(setns(own, CloneFlags::empty()), "nsenter (back)")?; // not in the child
-        }
         match run_hook(&hook, &what, &home.report(status)) {
             Err(Error(_, why)) if kind.starts_with("post") => log("warning", why),
             outcome => outcome?,
@@ -713,7 +710,7 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     if p.new != 0 {
         stat::umask(stat::Mode::empty());
         let root = build_root(p, parent)?;
-        if p.has_early_hooks() {
+        if p.has_hooks() {
             tell(parent, &[0], "the root is made")?;
             wait_for_word(parent)?;
         }

@@ -272,7 +272,7 @@ fn hooks_in_their_order() {
     let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
     let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     assert_eq!(seen.lines().collect::<Vec<_>>(), order);
-    // In the caller's network, though the container's is made at the same time, but for one.
+    // All but createContainer run in the caller's network.
     let seen = fs::read_to_string(b.dir.join("networks")).expect("what hooks wrote");
     let own = b.sh("readlink /proc/self/ns/net").ok();
     let is_own: Vec<bool> = seen.lines().map(|network| network == own).collect();
