@@ -475,8 +475,8 @@ fn namespaces(home: &mut Home) -> Result<()> {
             home.new |= flag;
         }
     }
-    // A network takes longest: we make it beside the child's mounts, as the walk does, unless a hook
-    // must find us in our own.
+    // A network takes longest: we make it beside the child's mounts, as the walk does, unless there
+    // are hooks, which must find us in our own.
     let is_lent = home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET && !home.has_hooks();
     if is_lent && !*ROOTLESS {
         home.lent = Some(attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?);
