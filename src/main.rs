@@ -718,7 +718,6 @@ fn supervise(
     network: Result<Network>,
     cgroup: Option<&Cgroup>,
 ) -> Result<u8> {
-    let _ = handled_signals().thread_block(); // until `wait` asks for them; so far they end husk
     let (mut socket, mut report) = (&child.socket, vec![]);
     let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
     let outcome = network.and_then(|(ip, rest)| {
@@ -1542,6 +1541,7 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
 /// Makes the child the terminal's foreground job, as a shell would: ^C reaches the container only.
 /// Not in a pipeline or the background, where the rest of husk's own group needs the terminal.
 fn hand_over_terminal(pid: Pid) -> Option<Termios> {
+    let _ = handled_signals().thread_block(); // until `wait` asks for them; so far they end husk
     let stdin = io::stdin();
     let is_ours = unistd::tcgetpgrp(&stdin) == Ok(unistd::getpgrp());
     let saved = tcgetattr(&stdin).ok().filter(|_| is_ours && io::stdout().is_terminal())?;

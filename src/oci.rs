@@ -3,19 +3,15 @@
 //! it step by step: the runtime-spec of the Open Container Initiative. Built with the feature `oci`
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
-use super::*;
+use super::{Cgroup, *};
 use capctl::{CapSet, CapState, ambient, bounding};
 use lexopt::{Arg, ValueExt};
 use nix::pty;
-use oci_spec::runtime::{
-    Capabilities, Capability, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceType,
-    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator,
-    LinuxSyscall, Mount, Process, Spec,
-};
-use serde::Deserialize;
+use oci_spec::runtime::*;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io::Seek, os::unix::net::UnixListener};
-use std::{process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
+use std::{path, process::Stdio, slice, str::FromStr, sync::OnceLock, time::SystemTime};
 
 const NONE: Option<&str> = None;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -168,12 +164,12 @@ fn command() -> Result<u8> {
 
 // ---- what is known of a container ---------------------------------------------------------------
 
-/// All that is known of a container. What lasts is in its directory below --root: state.json, which
-/// appears there in one piece, when the container is complete, and holds nothing that the kernel
-/// knows better, but config.json. The rest is for the process that `create` or `exec` starts.
+/// All that is known of a container. What lasts is config.json and what the kernel does not know
+/// better: a file below --root, which is empty until the container is complete. The rest is for the
+/// process that `create` or `exec` starts.
 #[derive(Default)]
 struct Home {
-    dir: PathBuf,
+    path: PathBuf,
     state: Value,
     lock: Option<File>,
     spec: Spec,
@@ -183,6 +179,7 @@ struct Home {
     new: c_int,                  // namespaces to make
     joined: c_int,               // namespaces to join, and what to join them by
     doors: Vec<(c_int, OwnedFd)>,
+    lent: Option<OwnedFd>,       // our pidfd, if we make its network
     start: Option<UnixListener>, // whence `start` comes, after `create`
     closed: c_uint,              // the first file descriptor that the command does not get
 }
@@ -193,26 +190,74 @@ impl Home {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         let is_good = !id.is_empty() && id.chars().all(is_legal) && !matches!(id, "." | "..");
         let root = ROOT.get().filter(|_| is_good);
-        let dir = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
-        let lock = File::open(&dir).ok().filter(|_| is_locked);
+        let path = root.ok_or_else(|| error(format!("invalid container ID {id:?}")))?.join(id);
+        let lock = File::open(&path).ok().filter(|_| is_locked);
         lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))?;
-        let state = fs::read(dir.join("state.json")).unwrap_or_default();
+        let state = fs::read(&path).unwrap_or_default();
         let state = serde_json::from_slice(&state).unwrap_or_default();
-        Ok(Home { dir, state, lock, ..Home::default() })
+        Ok(Home { path, state, lock, ..Home::default() })
     }
 
     fn make(&mut self) -> Result<()> {
-        let (dir, mut builder) = (&self.dir, fs::DirBuilder::new());
-        require(!dir.exists(), "container with given ID already exists")?;
-        let above = fs::create_dir_all(dir.parent().unwrap_or(dir));
-        let make = || above.and_then(|()| builder.mode(0o700).create(dir));
-        self.lock = Some(attempt(dir.display(), make().and_then(|()| File::open(dir)))?);
-        self.lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.lock()))
+        require(!self.path.exists(), "container with given ID already exists")?;
+        let root = self.path.parent().unwrap_or(&self.path);
+        attempt(root.display(), fs::DirBuilder::new().recursive(true).mode(0o700).create(root))?;
+        let make = || File::options().write(true).create_new(true).mode(0o600).open(&self.path);
+        let file = step!(make(), "touch {}", self.path.display())?;
+        attempt("flock", file.lock())?;
+        self.lock = Some(file);
+        Ok(())
     }
 
-    /// A short name for what may be too long for a socket.
-    fn start_path(&self) -> String {
-        format!("/proc/self/fd/{}/start", self.lock.as_ref().map_or(-1, |lock| lock.as_raw_fd()))
+    /// Now there is a container, which others may enter.
+    fn publish(&self) -> Result<()> {
+        let Some(mut file) = self.lock.as_ref() else { return Ok(()) };
+        let written = file.write_all(self.state.to_string().as_bytes());
+        step!(written, "write {}", self.path.display())?;
+        attempt("flock", file.unlock())
+    }
+
+    /// The socket that is there from `create` to `start`, whose name is no container's: by a
+    /// directory that stays open, for its path may be too long for a socket.
+    fn start_path(&self) -> PathBuf {
+        let root = ROOT.get().and_then(|root| File::open(root).ok()).map(IntoRawFd::into_raw_fd);
+        let id = self.path.file_name().unwrap_or_default().display();
+        format!("/proc/self/fd/{}/start:{id}", root.unwrap_or(-1)).into()
+    }
+
+    /// Checks what is to run, and how.
+    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
+        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
+        require(is_good, "process: expected args, and an absolute path as cwd")?;
+        // In the foreground it has the caller's own.
+        let is_wanted = process.terminal() == Some(true);
+        let path = given.get("console-socket").filter(|_| is_wanted);
+        let is_good = path.is_some() || !is_wanted || given.in_foreground();
+        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
+        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
+        self.console = path.map(connect).transpose()?;
+        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
+        self.linux = spec.linux().clone().unwrap_or_default();
+        (self.spec, self.process) = (spec, process);
+        Ok(())
+    }
+
+    fn has_hooks(&self) -> bool {
+        !is_nothing(&self.state["config"]["hooks"])
+    }
+
+    /// Is the namespace another than the caller's?
+    fn has(&self, flag: c_int) -> bool {
+        (self.new | self.joined) & flag != 0
+    }
+
+    fn join(&self, mask: c_int) -> Result<()> {
+        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
+            let flags = CloneFlags::from_bits_retain(flags & mask);
+            step!(setns(door, flags), "nsenter {flags:?}")?;
+        }
+        Ok(())
     }
 
     fn text(&self, key: &str) -> &str {
@@ -236,7 +281,7 @@ impl Home {
         let events = || self.cgroup().and_then(|dir| read(dir.join("cgroup.events")));
         match self.first() {
             None => "stopped",
-            Some(_) if self.dir.join("start").exists() => "created",
+            Some(_) if self.start_path().exists() => "created",
             Some(_) if events().is_ok_and(|events| events.contains("frozen 1")) => "paused",
             Some(_) => "running",
         }
@@ -283,11 +328,10 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The file as it is, and by the types of runtime-spec, which find what is malformed.
-fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
-    let mut text = attempt(path, fs::read(path))?;
-    let name = |why| error(format!("{path}: {why}"));
-    let whole: Value = serde_json::from_slice(&text).map_err(name)?;
-    let mut json = whole.clone();
+fn read_json<T: DeserializeOwned>(path: &str) -> Result<(Value, T)> {
+    let text = attempt(path, fs::read(path))?;
+    let json = serde_json::from_slice(&text);
+    let mut json: Value = json.map_err(|why| error(format!("{path}: {why}")))?;
     let warn = |what: &dyn Display| log("warning", format!("{path}: {what}: unknown, ignored"));
     // A capability may be a newer kernel's: runtime-spec has it warned of, not refused.
     let is_known = |name: &Value| Capability::deserialize(name).inspect_err(|_| warn(name)).is_ok();
@@ -295,11 +339,10 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &str) -> Result<(Value, T)> {
         let sets = json.pointer_mut(place).and_then(Value::as_object_mut).into_iter().flatten();
         sets.filter_map(|(_, set)| set.as_array_mut()).for_each(|set| set.retain(is_known));
     }
-    if json != whole {
-        text = json.to_string().into(); // else errors can name the line
-    }
-    let mut typed = serde_json::Deserializer::from_slice(&text);
-    let typed = serde_ignored::deserialize(&mut typed, |field| warn(&field)).map_err(name)?;
+    let mut track = serde_path_to_error::Track::new();
+    let typed = serde_path_to_error::Deserializer::new(&json, &mut track);
+    let typed = serde_ignored::deserialize(typed, |field| warn(&field));
+    let typed = typed.map_err(|why| error(format!("{path}: {}: {why}", track.path())))?;
     Ok((json, typed))
 }
 
@@ -336,9 +379,8 @@ fn make_cgroup(home: &Home, limits: &[(String, String)]) -> Result<Option<Cgroup
 
 /// Nothing of the walk's sweeps these cgroups, so the lock is of no use here.
 fn open_cgroup(dir: PathBuf) -> Result<Cgroup> {
-    let open = || File::open(&dir).and_then(|fd| Ok((fd.try_clone()?, fd)));
-    let (lock, fd) = attempt(dir.display(), open())?;
-    Ok(Cgroup { dir, fd, lock })
+    let open = || attempt(dir.display(), File::open(&dir));
+    Ok(Cgroup { fd: open()?, lock: open()?, dir })
 }
 
 /// What podman and containerd ask for where their user did not ask for anything is none.
@@ -357,8 +399,7 @@ fn set_limits(dir: &Path, limits: &[(String, String)]) -> Result<()> {
             let _ = echo(&controller, above.join("cgroup.subtree_control"));
         }
         if path.exists() || is_limit(limit) {
-            let name = |Error(_, why)| error(format!("linux.resources: {why}"));
-            echo(value, path).map_err(name)?;
+            echo(value, path).map_err(|Error(_, why)| error(format!("linux.resources: {why}")))?;
         }
     }
     Ok(())
@@ -420,53 +461,25 @@ fn translated(key: &str, item: &Value) -> Option<String> {
 /// Only children enter these, when the caller has.
 const FOR_CHILDREN: c_int = CLONE_NEWUSER | CLONE_NEWPID;
 
-impl Home {
-    /// Checks what is to run, and how.
-    fn prepare(&mut self, spec: Spec, process: Process, given: &Given) -> Result<()> {
-        let is_good = !list_of(process.args()).is_empty() && process.cwd().is_absolute();
-        require(is_good, "process: expected args, and an absolute path as cwd")?;
-        // In the foreground it has the caller's own.
-        let is_wanted = process.terminal() == Some(true);
-        let path = given.get("console-socket").filter(|_| is_wanted);
-        let is_good = path.is_some() || !is_wanted || given.in_foreground();
-        require(is_good, "process.terminal: expected --console-socket, for nobody attends it")?;
-        let connect = |path| step!(UnixStream::connect(path), "connect {path}");
-        self.console = path.map(connect).transpose()?;
-        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
-        self.closed = 3 + c_uint::from(preserved.map_err(error)?);
-        self.linux = spec.linux().clone().unwrap_or_default();
-        (self.spec, self.process) = (spec, process);
-        Ok(())
-    }
-
-    /// Is the namespace another than the caller's?
-    fn has(&self, flag: c_int) -> bool {
-        (self.new | self.joined) & flag != 0
-    }
-
-    fn join(&self, mask: c_int) -> Result<()> {
-        for (flags, door) in self.doors.iter().filter(|(flags, _)| flags & mask != 0) {
-            let flags = CloneFlags::from_bits_retain(flags & mask);
-            step!(setns(door, flags), "nsenter {flags:?}")?;
-        }
-        Ok(())
-    }
-}
-
 fn namespaces(home: &mut Home) -> Result<()> {
     for namespace in list_of(home.linux.namespaces()) {
-        let (typ, path) = (namespace.typ(), namespace.path().clone().unwrap_or_default());
-        let (flag, is_new) = (typ as c_int, path.as_os_str().is_empty());
-        let is_joinable = flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
-        let is_good = typ != LinuxNamespaceType::Time && (is_new || is_joinable);
-        let why = format!("linux.namespaces: {typ} {}: twice, or not supported", path.display());
-        require(is_good && !home.has(flag), why)?;
-        if is_new {
-            home.new |= flag;
-        } else {
+        let (typ, flag) = (namespace.typ(), namespace.typ() as c_int);
+        let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        let is_good = path.is_none() || flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
+        let is_good = is_good && typ != LinuxNamespaceType::Time && !home.has(flag);
+        require(is_good, format!("linux.namespaces: {typ} {path:?}: twice, or not supported"))?;
+        if let Some(path) = path {
             home.joined |= flag;
-            home.doors.push((flag, attempt(path.display(), File::open(&path))?.into()));
+            home.doors.push((flag, attempt(path.display(), File::open(path))?.into()));
+        } else {
+            home.new |= flag;
         }
+    }
+    // A network takes longest: we make it beside the child's mounts, as the walk does, unless there
+    // are hooks, which must find us in our own.
+    let is_lent = home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET && !home.has_hooks();
+    if is_lent && !*ROOTLESS {
+        home.lent = Some(attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?);
     }
     require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
 }
@@ -474,7 +487,7 @@ fn namespaces(home: &mut Home) -> Result<()> {
 fn create(home: &mut Home, given: &Given) -> Result<u8> {
     let is_run = given.words[0] == "run";
     let bundle = given.get("bundle").unwrap_or(".");
-    let bundle = attempt(bundle, fs::canonicalize(bundle))?;
+    let bundle = attempt(bundle, path::absolute(bundle))?;
     let (config, spec) = read_json::<Spec>(&bundle.join("config.json").to_string_lossy())?;
     let is_set = |field: &&str| config.pointer(field).is_some_and(|value| !is_nothing(value));
     let refused = REFUSED.split(' ').find(is_set);
@@ -483,21 +496,25 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
         log("warning", format!("config.json: {field}: not supported, ignored"));
     }
     let is_good = spec.process().is_some() && spec.root().is_some();
-    require(is_good, "config.json: expected process and root")?;
-    require(spec.version().starts_with("1."), "config.json: ociVersion: expected 1.x")?;
+    let is_good = is_good && spec.version().starts_with("1.");
+    require(is_good, "config.json: expected ociVersion 1.x, process and root")?;
     let rootfs = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
-    let rootfs = attempt(format!("root.path {}", rootfs.display()), fs::canonicalize(&rootfs))?;
     if !is_run || !is_alone(&config) {
         shield()?;
     }
     home.make()?;
     home.state = json!({
         "ociVersion": "1.2.0", "id": given.words[1], "bundle": bundle, "rootfs": rootfs,
-        "created": now(), "config": config,
-        "annotations": spec.annotations().clone().unwrap_or_default(),
+        "created": now(), "annotations": spec.annotations().clone().unwrap_or_default(),
     });
-    let child = create_in(home, spec, given);
-    let outcome = child.and_then(|child| if is_run { attend(home, &child, given) } else { Ok(0) });
+    home.state["config"] = config;
+    let outcome = create_in(home, spec, given).and_then(|child| {
+        if is_run {
+            return attend(home, &child, given);
+        }
+        wait_for_word(&child.socket)?;
+        home.publish().map(|()| 0)
+    });
     if outcome.is_err() || given.in_foreground() {
         remove(home);
     }
@@ -510,11 +527,11 @@ fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
     let go = || {
-        tell(&child.socket)?;
+        let _ = tell(&child.socket, &[0], "go on");
         hear(&child.socket)?;
         require(!is_husk_itself(child.pid), "process.args: is husk itself")?;
-        let _ = home.lock.as_ref().map(File::unlock);
         if home.new != 0 {
+            home.publish()?;
             run_hooks(home, "poststart", "running")?;
         }
         if is_waited { wait(child.pid, &terminal) } else { Ok(0) }
@@ -540,6 +557,11 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
     }
     let child = launch(home, cgroup.as_ref(), given)?;
     let pid = child.pid.as_raw();
+    if home.lent.is_some() {
+        step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
+        let _ = tell(&child.socket, &[0], "join it");
+        set_up(&netlink_socket()?, "lo")?;
+    }
     home.state["pid"] = pid.into();
     home.state["startTime"] = start_time(pid).into();
     if home.new & CLONE_NEWUSER != 0 {
@@ -549,31 +571,28 @@ fn create_in(home: &mut Home, spec: Spec, given: &Given) -> Result<Child> {
         let linux = &home.linux;
         for (name, maps) in [("uid", linux.uid_mappings()), ("gid", linux.gid_mappings())] {
             let maps = list_of(maps).iter();
-            let lines =
-                maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
-            echo(&lines.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
+            let all = maps.map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()));
+            echo(&all.collect::<String>(), format!("/proc/{pid}/{name}_map"))?;
         }
-        tell(&child.socket)?;
+        let _ = tell(&child.socket, &[0], "go on");
     }
-    let (new, path) = (home.dir.join("state.json.new"), home.dir.join("state.json"));
-    step!(fs::write(&new, home.state.to_string()), "write {}", new.display())?;
-    wait_for_word(&child.socket)?;
-    run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
-    run_hooks(home, "createRuntime", "creating")?;
-    tell(&child.socket)?;
-    wait_for_word(&child.socket)?;
-    step!(fs::rename(&new, &path), "mv {} {}", new.display(), path.display()).map(|()| child)
+    if home.has_hooks() {
+        wait_for_word(&child.socket)?;
+        run_hooks(home, "prestart", "creating")?; // deprecated, but docker still uses it
+        run_hooks(home, "createRuntime", "creating")?;
+        let _ = tell(&child.socket, &[0], "go on");
+    }
+    Ok(child)
 }
 
 /// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
 /// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
 fn is_alone(config: &Value) -> bool {
     let list = |path| config.pointer(path).and_then(Value::as_array).into_iter().flatten();
-    let mut namespaces = list("/linux/namespaces");
-    let mut names = list("/process/capabilities/bounding").filter_map(Value::as_str);
+    let is_kept = |name: &Value| KEPT.split(' ').any(|kept| *name == format!("CAP_{kept}"));
     cfg!(target_feature = "crt-static")
-        && namespaces.any(|one| one["type"] == "pid" && is_nothing(&one["path"]))
-        && names.all(|name| KEPT.split(' ').any(|kept| name == format!("CAP_{kept}")))
+        && list("/linux/namespaces").any(|it| it["type"] == "pid" && is_nothing(&it["path"]))
+        && list("/process/capabilities/bounding").all(is_kept)
         && is_nothing(&config["hooks"]["startContainer"])
 }
 
@@ -586,7 +605,9 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
     p.join(FOR_CHILDREN)?;
-    let child = spawn(p.new & !CLONE_NEWCGROUP, cgroup, |parent| become_container(p, parent))?;
+    let later = CLONE_NEWCGROUP | if p.lent.is_some() { CLONE_NEWNET } else { 0 };
+    let _ = handled_signals().thread_block(); // else one could leave half a container behind
+    let child = spawn(p.new & !later, cgroup, |parent| become_container(p, parent))?;
     if p.new != 0 && p.joined & CLONE_NEWPID != 0 {
         step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
     }
@@ -596,30 +617,28 @@ fn launch(p: &Home, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     Ok(child)
 }
 
-/// One side's word to the other that it may go on.
-fn tell(socket: &UnixStream) -> Result<()> {
-    let sent = socket::send(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
-    attempt("the other side is gone", sent).map(drop)
-}
-
+/// Waits for one side's word to the other that it may go on. If that is gone, why comes from here.
 fn wait_for_word(socket: &UnixStream) -> Result<()> {
     require(hear(socket)?, "the other side is gone")
 }
 
-/// Waits for that word; anything longer is the child's error, and false its end or its exec.
-fn hear(socket: &UnixStream) -> Result<bool> {
-    let mut text = [0; 4096];
-    match socket::recv(socket.as_raw_fd(), &mut text, MsgFlags::empty()) {
-        Ok(n) if n > 1 => Err(Error(text[0], String::from_utf8_lossy(&text[1..n]).into())),
-        other => Ok(other == Ok(1)),
+/// Anything but that word is the child's error; false is its end or its exec.
+fn hear(mut socket: &UnixStream) -> Result<bool> {
+    let (mut word, mut why) = ([0], vec![]);
+    let is_there = socket.read_exact(&mut word).is_ok();
+    if word != [0] {
+        let _ = socket.read_to_end(&mut why);
+        return Err(Error(word[0], String::from_utf8_lossy(&why).into()));
     }
+    Ok(is_there)
 }
 
 fn start(home: &Home) -> Result<u8> {
     let status = home.status();
     require(status == "created", format!("cannot start a container in the {status} state"))?;
-    hear(&step!(UnixStream::connect(home.start_path()), "connect {}", home.start_path())?)?;
-    step!(fs::remove_file(home.start_path()), "rm {}", home.start_path())?;
+    let path = home.start_path();
+    hear(&step!(UnixStream::connect(&path), "connect {}", path.display())?)?;
+    step!(fs::remove_file(&path), "rm {}", path.display())?;
     let _ = home.lock.as_ref().map(File::unlock); // the hooks may enter it
     run_hooks(home, "poststart", "running").map(|()| 0)
 }
@@ -672,28 +691,30 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
         step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
         step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
     }
-    let score = p.process.oom_score_adj().map(|score| score.to_string());
-    let profile = p.process.apparmor_profile().as_ref().filter(|name| *name != "unconfined");
-    let profile = profile.filter(|name| !name.is_empty()).map(|name| format!("exec {name}"));
-    let label = p.process.selinux_label().clone().filter(|label| !label.is_empty());
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let profile = named(p.process.apparmor_profile()).filter(|name| name != "unconfined");
     // As long as /proc is the host's, which can be trusted.
-    let own = [("oom_score_adj", score), ("attr/apparmor/exec", profile), ("attr/exec", label)];
-    for (file, value) in own.into_iter().filter_map(|(file, value)| Some((file, value?))) {
-        echo(&value, format!("/proc/self/{file}"))?;
+    for (file, value) in [
+        ("oom_score_adj", p.process.oom_score_adj().map(|score| score.to_string())),
+        ("attr/apparmor/exec", profile.map(|name| format!("exec {name}"))),
+        ("attr/exec", named(p.process.selinux_label())),
+    ] {
+        value.map_or(Ok(()), |value| echo(&value, format!("/proc/self/{file}")))?;
     }
     p.join(!FOR_CHILDREN)?;
     if p.new & CLONE_NEWCGROUP != 0 {
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
-    if p.new & CLONE_NEWNET != 0 {
+    if p.new & CLONE_NEWNET != 0 && p.lent.is_none() {
         set_up(&netlink_socket()?, "lo")?;
     }
     if p.new != 0 {
-        set_names(p)?;
         stat::umask(stat::Mode::empty());
-        let root = build_root(p)?;
-        tell(parent)?;
-        wait_for_word(parent)?;
+        let root = build_root(p, parent)?;
+        if p.has_hooks() {
+            tell(parent, &[0], "the root is made")?;
+            wait_for_word(parent)?;
+        }
         run_hooks(p, "createContainer", "creating")?;
         attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
         change_root(p, &root)?;
@@ -760,24 +781,19 @@ fn prepare(p: &Home, m: &Mount) -> Result<Prepared> {
     let typ = m.typ().as_deref().unwrap_or("none");
     let mut flags = if typ == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
     let (mut spreads, mut data) = (None, vec![]);
-    for word in list_of(m.options()) {
-        let opposite = match word.as_str() {
-            "rw" => "ro".into(),
-            word => word.strip_prefix("no").map_or(format!("no{word}"), str::to_string),
-        };
-        match word.as_str() {
-            "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
-            "tmpcopyup" => {
-                log("warning", format!("{}: {word}: ignored", m.destination().display()))
-            }
-            "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
-            word if let Some(flag) = flag(word) => match flag & (PROPAGATION | MsFlags::MS_BIND) {
-                MsFlags::MS_BIND => flags |= flag,
-                how if how.is_empty() => flags |= flag - MsFlags::MS_REC,
-                _ => spreads = Some(flag),
+    for word in list_of(m.options()).iter().map(String::as_str) {
+        let inverse = word.strip_prefix("no").map_or(format!("no{word}"), str::to_string);
+        match (flag(word), flag(if word == "rw" { "ro" } else { &inverse })) {
+            (Some(flag), _) if flag.intersects(PROPAGATION) => spreads = Some(flag),
+            (Some(flag), _) if flag.contains(MsFlags::MS_BIND) => flags |= flag,
+            (Some(flag), _) => flags |= flag - MsFlags::MS_REC,
+            (_, Some(flag)) => flags -= flag,
+            _ => match word {
+                "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
+                "tmpcopyup" => log("warning", format!("mount option {word}: ignored")),
+                "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
+                other => data.push(other),
             },
-            _ if let Some(flag) = flag(&opposite) => flags -= flag,
-            other => data.push(other),
         }
     }
     flags |= if typ == "devpts" { MsFlags::empty() } else { nodev(p, "a", -1, -1) };
@@ -822,61 +838,92 @@ fn attach(root: &OwnedFd, m: &Mount, (tree, flags, spreads, data): Prepared) -> 
 /// Opens a path below the root, which neither a symlink nor `..` leads out of, or makes it first.
 fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-    // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
-    let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
-    let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
-    let is_dir = match (found.unwrap_or(Err(Errno::EAGAIN)), is_dir) {
-        (Err(Errno::ENOENT), Some(is_dir)) => is_dir,
-        (found, _) => return found,
+    let open = |flags: OFlag, mode| {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        let how = how.mode(stat::Mode::from_bits_retain(mode));
+        // EAGAIN: something was renamed or mounted, anywhere, while `..` was followed.
+        let mut tries = (0..1000).map(|_| fcntl::openat2(root, path, how));
+        let found = tries.find(|found| !matches!(found, Err(Errno::EAGAIN)));
+        found.unwrap_or(Err(Errno::EAGAIN))
     };
+    match (open(OFlag::O_PATH, 0), is_dir) {
+        (Err(Errno::ENOENT), Some(true)) => {}
+        (Err(Errno::ENOENT), Some(false)) => match open(OFlag::O_CREAT | OFlag::O_EXCL, 0o644) {
+            Err(Errno::ENOENT | Errno::EEXIST) => {}
+            made => return made,
+        },
+        (found, _) => return found,
+    }
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno::ENOENT)?;
     let parent = inside(root, &Path::new("/").join(above), Some(true))?;
-    if let Ok(link) = fcntl::readlinkat(&parent, name) {
-        return inside(root, &above.join(link), Some(is_dir)); // to what is missing
+    match fcntl::readlinkat(&parent, name) {
+        Ok(link) => return inside(root, &above.join(link), is_dir), // to what is missing
+        Err(_) if is_dir == Some(false) => {}
+        Err(_) => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
     }
-    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    match is_dir {
-        true => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
-        false => drop(fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(0o644))?),
-    }
-    inside(root, path, None)
+    inside(root, path, is_dir)
 }
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
-fn build_root(p: &Home) -> Result<OwnedFd> {
+fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
     let name = |m: &Mount, Error(_, why)| error(format!("mounts: {:?}: {why}", m.destination()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
         mounts.push((m, prepare(p, m).map_err(|why| name(m, why))?));
     }
     let rootfs = p.text("rootfs");
-    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | nodev(p, "a", -1, -1))?;
+    let name_root = |Error(_, why)| error(format!("root.path: {why}"));
+    let root = clone_tree(AT_FDCWD, rootfs, MsFlags::MS_REC | nodev(p, "a", -1, -1));
+    let root = root.map_err(name_root)?;
     propagate("/", SLAVE)?;
     place(&root, rootfs)?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
     let is_private = wanted.contains(MsFlags::MS_PRIVATE);
     propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
-    let mut has_dev = true;
+    let (mut lent, mut has_dev, mut is_dev_read_only) = (p.lent.as_ref(), true, false);
     for (m, mut prepared) in mounts {
+        if m.typ().as_deref() == Some("sysfs") {
+            join_network(lent.take(), parent)?; // it shows the one of its maker
+        }
         if m.destination() == "/dev" {
             has_dev = prepared.0.is_none();
-            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it, see `change_root`
+            is_dev_read_only = prepared.1.contains(MsFlags::MS_RDONLY);
+            prepared.1 -= MsFlags::MS_RDONLY; // before all is in it
         }
         attach(&root, m, prepared).map_err(|why| name(m, why))?;
     }
+    join_network(lent, parent)?;
+    set_names(p)?;
     if has_dev {
         make_devices(p, &root)?;
     }
-    cover(p, &root).map(|()| root)
+    if is_dev_read_only {
+        make_read_only(by_number(&attempt("/dev", inside(&root, "/dev".as_ref(), None))?))?;
+    }
+    list_of(p.linux.readonly_paths()).iter().try_for_each(|path| cover(&root, path, false))?;
+    list_of(p.linux.masked_paths()).iter().try_for_each(|path| cover(&root, path, true))?;
+    Ok(root)
+}
+
+fn join_network(husk: Option<&OwnedFd>, parent: &UnixStream) -> Result<()> {
+    let Some(husk) = husk else { return Ok(()) };
+    wait_for_word(parent)?;
+    step!(setns(husk, CloneFlags::CLONE_NEWNET), "nsenter --target (the parent) --net")
+}
+
+fn make_read_only(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let old = attempt("statvfs", statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
+    let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
+    step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {}", path.display())
 }
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
 fn nodev(p: &Home, kind: &str, major: i64, minor: i64) -> MsFlags {
-    let rules = p.linux.resources().as_ref().and_then(|all| all.devices().clone());
+    let mut rules = p.linux.resources().iter().flat_map(|all| list_of(all.devices()));
     let fits = |rule: Option<i64>, own| rule.is_none_or(|number| number < 0 || number == own);
-    let last = rules.unwrap_or_default().into_iter().rfind(|rule| {
+    let last = rules.rfind(|rule| {
         let is_used = rule.access().as_deref().is_none_or(|access| access.contains(['r', 'w']));
         let is_kind = ["a", kind].contains(&rule.typ().unwrap_or_default().as_str());
         is_used && is_kind && fits(rule.major(), major) && fits(rule.minor(), minor)
@@ -905,9 +952,8 @@ fn make_devices(p: &Home, root: &OwnedFd) -> Result<()> {
 
 /// Read-only: a chmod or chown in the container must not reach the host's own node.
 fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Result<()> {
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | nodev;
     let target = attempt(path.display(), inside(root, path, Some(false)))?;
-    place(&clone_tree(AT_FDCWD, node, flags)?, by_number(&target))
+    place(&clone_tree(AT_FDCWD, node, DEVICE | nodev)?, by_number(&target))
 }
 
 fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
@@ -918,20 +964,19 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     };
     let (path, major, minor) = (device.path(), device.major(), device.minor());
     let number = stat::makedev(major as u64, minor as u64);
-    let is_it = |path: &PathBuf| {
-        stat::stat(path).is_ok_and(|it| it.st_rdev == number && it.st_mode & S_IFMT == kind)
-    };
     // The kernel's own name for it, if the container has another.
     let uevent = read(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).unwrap_or_default();
     let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).unwrap_or_default();
-    let places = [path.clone(), Path::new("/dev").join(name)];
-    if let Some(node) = places.iter().find(|path| kind != S_IFIFO && is_it(path)) {
-        return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+    for node in [path, &Path::new("/dev").join(name)] {
+        let its = stat::stat(node).map_or((0, 0), |its| (its.st_mode & S_IFMT, its.st_rdev));
+        if its == (kind, number) && kind != S_IFIFO {
+            return bind_device(root, path, node, nodev(p, &dir[..1], major, minor));
+        }
     }
-    let (above, name) = path.parent().zip(path.file_name()).unwrap_or((path, "".as_ref()));
-    let above = attempt(path.display(), inside(root, above, Some(true)))?;
-    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
     log("warning", format!("linux.devices: {}: not on the host", path.display()));
+    let above = inside(root, path.parent().unwrap_or(path), Some(true));
+    let (above, name) = (attempt(path.display(), above)?, path.file_name().unwrap_or_default());
+    let mode = stat::Mode::from_bits_retain(device.file_mode().unwrap_or(0o666) & 0o777);
     match stat::mknodat(&above, name, stat::SFlag::from_bits_retain(kind), mode, number) {
         Err(Errno::EEXIST) => Ok(()),
         made => step!(made, "mknod {}", path.display()),
@@ -939,25 +984,18 @@ fn make_device(p: &Home, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
 }
 
 /// Masked paths are covered by something empty, read-only ones by themselves.
-fn cover(p: &Home, root: &OwnedFd) -> Result<()> {
-    let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let masked = list_of(p.linux.masked_paths()).iter().map(|path| (path, true));
-    let shown = list_of(p.linux.readonly_paths()).iter().map(|path| (path, false));
-    for (path, is_masked) in shown.chain(masked) {
-        let target = match inside(root, path.as_ref(), None) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            found => attempt(path, found)?,
-        };
-        let at = by_number(&target);
-        match (is_masked, is_dir(&target)) {
-            (true, true) => place(&new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?, at)?,
-            (true, false) => place(&clone_tree(AT_FDCWD, "/dev/null", read_only)?, at)?,
-            (false, _) => {
-                place(&clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?, &at)?
-            }
-        }
-    }
-    Ok(())
+fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
+    let target = match inside(root, path.as_ref(), None) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        found => attempt(path, found)?,
+    };
+    let at = by_number(&target);
+    let tree = match (is_masked, is_dir(&target)) {
+        (true, true) => new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
+        (true, false) => clone_tree(AT_FDCWD, "/dev/null", DEVICE)?,
+        (false, _) => clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
+    };
+    place(&tree, at)
 }
 
 fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
@@ -967,16 +1005,7 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
     step!(unistd::chdir("/"), "cd /")?;
     let wanted = p.linux.rootfs_propagation().as_deref().and_then(flag);
     wanted.map_or(Ok(()), |how| propagate("/", how))?;
-    let is_dev = |m: &&Mount| m.destination() == "/dev";
-    let dev = list_of(p.spec.mounts()).iter().find(is_dev).and_then(|m| m.options().as_ref());
-    let dev = dev.is_some_and(|options| options.iter().any(|word| word == "ro"));
-    let root = p.state["config"]["root"]["readonly"] == true;
-    for (path, _) in [("/dev", dev), ("/", root)].into_iter().filter(|(_, is_ro)| *is_ro) {
-        let old = attempt(path, statvfs::statvfs(path))?.flags().bits() & 0xf; // nosuid and so on
-        let flags = MsFlags::from_bits_retain(MS_REMOUNT | MS_BIND | MS_RDONLY | old);
-        step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {path}")?;
-    }
-    Ok(())
+    if p.state["config"]["root"]["readonly"] == true { make_read_only("/") } else { Ok(()) }
 }
 
 // ---- the process: terminal, rights, exec --------------------------------------------------------
@@ -984,9 +1013,10 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
 fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let process = &p.process;
-    let root = attempt("/", File::open("/"))?.into();
-    let workdir = inside(&root, process.cwd(), None);
-    drop(root);
+    // As in `execute`: a link in /proc could lead out.
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+    let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     for limit in list_of(process.rlimits()) {
         let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
@@ -1012,8 +1042,8 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     entered.or_else(|_| enter())?;
     let (args, env) = (c_strings(process.args())?, environment(process)?);
     let program = find_program(&list_of(process.args())[0], &env)?;
-    tell(parent)?;
     if let Some(start) = &p.start {
+        tell(parent, &[0], "created")?;
         let (caller, _) = attempt("accept", start.accept())?;
         // SAFETY: from now on it is the caller of `start` whom an error must reach.
         let dup = unsafe { dup3(caller.as_raw_fd(), parent.as_raw_fd(), O_CLOEXEC) };
@@ -1039,11 +1069,10 @@ fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
 
 /// In runc's words, from which docker and podman read the exit statuses 126 and 127.
 fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
-    let is_path = name.contains('/');
     let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
-    let path = path.filter(|_| !is_path).unwrap_or_default();
+    let is_path = name.contains('/');
     let mut why = "executable file not found in $PATH".to_string();
-    for dir in path.split(':') {
+    for dir in path.filter(|_| !is_path).unwrap_or_default().split(':') {
         let file = Path::new(dir).join(name);
         match unistd::access(&file, unistd::AccessFlags::X_OK) {
             Ok(()) if !file.is_dir() => return Ok(file),
@@ -1061,8 +1090,8 @@ fn environment(process: &Process) -> Result<Vec<CString>> {
     if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
         let file = File::options().read(true).custom_flags(O_NONBLOCK).open("/etc/passwd");
         let text = file.and_then(io::read_to_string).unwrap_or_default();
-        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let uid = process.user().uid().to_string();
+        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let line = lines.find(|fields| fields.len() > 5 && fields[2] == uid);
         env.push(c_string(format!("HOME={}", line.map_or("/", |fields| fields[5]))));
     }
@@ -1183,10 +1212,8 @@ fn open_terminal(p: &Home, console: &UnixStream) -> Result<()> {
     attempt("--console-socket", sent)?;
     if p.new != 0 {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        place(
-            &clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?,
-            "/dev/console",
-        )?;
+        let node = clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?;
+        place(&node, "/dev/console")?;
     }
     let uid = Uid::from_raw(p.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
@@ -1240,7 +1267,8 @@ fn remove(home: &Home) {
     let rest = home.cgroup().ok().filter(|dir| fs::remove_dir(dir).is_err());
     rest.iter().for_each(|dir| remove_cgroup(dir));
     let _ = run_hooks(home, "poststop", "stopped");
-    let _ = fs::remove_dir_all(&home.dir);
+    let _ = fs::remove_file(home.start_path());
+    let _ = fs::remove_file(&home.path);
 }
 
 fn list(_: &mut Home, given: &Given) -> Result<u8> {
@@ -1271,33 +1299,28 @@ fn update(home: &mut Home, given: &Given) -> Result<u8> {
 /// The same steps, but the namespaces are there already.
 fn exec(home: &mut Home, given: &Given) -> Result<u8> {
     shield()?;
-    let is_free = File::open(&home.dir).is_ok_and(|dir| dir.try_lock_shared().is_ok());
+    let is_free = File::open(&home.path).is_ok_and(|dir| dir.try_lock_shared().is_ok());
     require(is_free, "the container is being started or deleted")?;
     let status = home.status();
     require(status == "running", format!("cannot exec in a {status} container"))?;
     let (_, pidfd) = home.first().ok_or_else(|| error("container not running"))?;
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
-    let process = match given.get("process") {
-        Some(path) => read_json(path)?.1,
-        None => exec_process(&spec, given),
-    };
+    let mut process = spec.process().clone().unwrap_or_default();
+    if let Some(path) = given.get("process") {
+        process = read_json(path)?.1;
+    } else {
+        let mut env = process.env().clone().unwrap_or_default();
+        let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
+        env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
+        env.extend(given.all("env").map(str::to_string));
+        let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
+        process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
+        process.set_terminal(Some(given.is("tty")));
+    }
     home.prepare(spec, process, given)?;
     home.joined = list_of(home.linux.namespaces()).iter().map(|one| one.typ() as c_int).sum();
     home.doors = vec![(home.joined, pidfd)];
     let cgroup = home.cgroup().ok().map(open_cgroup).transpose()?;
     let child = launch(home, cgroup.as_ref(), given)?;
-    wait_for_word(&child.socket)?;
     attend(home, &child, given)
-}
-
-fn exec_process(spec: &Spec, given: &Given) -> Process {
-    let mut process = spec.process().clone().unwrap_or_default();
-    let is_same = |a: &str, b: &str| a.split('=').next() == b.split('=').next();
-    let mut env = process.env().clone().unwrap_or_default();
-    env.retain(|old| !given.all("env").any(|new| is_same(old, new)));
-    env.extend(given.all("env").map(str::to_string));
-    let dir = given.get("cwd").map_or(process.cwd().clone(), PathBuf::from);
-    process.set_args(Some(given.words[2..].to_vec())).set_env(Some(env)).set_cwd(dir);
-    process.set_terminal(Some(given.is("tty")));
-    process
 }
