@@ -843,8 +843,6 @@ fn set_up(socket: &OwnedFd, name: &str) -> Result<()> {
     step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up").map(drop)
 }
 
-/// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
-/// The name leases the address: the kernel refuses a second interface of that name.
 fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     if *ROOTLESS || c.namespaces & CLONE_NEWNET == 0 {
         return Ok((NOWHERE, None));
@@ -864,8 +862,15 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     if !c.bridge {
         return Ok((network_inside(NOWHERE)?, None));
     }
-    // sys/net is that of the namespace we are in, but the host's /proc would look through the
-    // entries of all of them.
+    let proc = change_settings()?;
+    let ip = make_veths(&host, bridge)?;
+    drop(host); // where few files may be open
+    Ok((network_inside(ip)?, Some(proc)))
+}
+
+/// sys/net is that of the namespace we are in, but the host's /proc would look through the entries
+/// of all of them: so this is another, which is returned.
+fn change_settings() -> Result<OwnedFd> {
     let proc = new_tree("proc", "nosuid")?;
     for (file, value) in SETTINGS {
         match fcntl::openat(&proc, file, OFlag::O_WRONLY, stat::Mode::empty()) {
@@ -876,27 +881,31 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
             }
         }
     }
+    Ok(proc)
+}
+
+/// A pair of veths: one on the bridge; the other, eth0, in the container, with which both vanish.
+/// The name leases the address: the kernel refuses a second interface of that name.
+fn make_veths(host: &OwnedFd, bridge: u32) -> Result<Ipv4Addr> {
     // Else each end has as many queues as there are CPUs, and these take long to make.
     let one = |kind| attribute(kind, &1u32.to_ne_bytes());
     let queues = [one(IFLA_NUM_TX_QUEUES), one(IFLA_NUM_RX_QUEUES)].concat();
+    let pid = unistd::getpid();
     loop {
         // 0 is the network, 1 the gateway, the last broadcast.
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
-        let own = attribute(IFLA_NET_NS_PID, &unistd::getpid().as_raw().to_ne_bytes());
-        let peer = link("eth0", 0, &[mac(ip), own, queues.clone()]);
-        let peer = attribute(1, &peer); // VETH_INFO_PEER
+        let own = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
+        let peer = attribute(1, &link("eth0", 0, &[mac(ip), own, queues.clone()])); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
-        let made = step!(
-            netlink(&host, RTM_NEWLINK, &link(&name, IFF_UP, &[master, kind, queues.clone()])),
-            "ip link add {name} up master husk0 type veth peer eth0 netns {}",
-            unistd::getpid()
-        );
-        if made? {
-            drop(host); // where few files may be open
-            return Ok((network_inside(ip)?, Some(proc)));
+        let veth = link(&name, IFF_UP, &[master, kind, queues.clone()]);
+        if step!(
+            netlink(host, RTM_NEWLINK, &veth),
+            "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
+        )? {
+            return Ok(ip);
         }
     }
 }
@@ -1681,21 +1690,20 @@ fn exec_command(mut c: Container) -> Result<u8> {
     add_env(&mut c, &read_bytes(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
     let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES);
     namespaces.set(CloneFlags::CLONE_NEWUSER, *ROOTLESS); // root's is husk's own: EINVAL
-    let network = |pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     // To enter the host's is EPERM for a user.
-    namespaces.set(CloneFlags::CLONE_NEWNET, network(pid) != network(unistd::getpid().as_raw()));
+    namespaces.set(CloneFlags::CLONE_NEWNET, network("self") != network(&pid.to_string()));
     c.namespaces = 0; // to make
     // A user may bind none of these, and can change none but his own terminal.
     let nodes = if *ROOTLESS { vec![] } else { device_nodes(&c)? };
     replace_stdio(&nodes)?;
-    // Until it is the command, nobody in there may trace husk, or look into its /proc/PID
-    // (CVE-2016-9962).
+    // Until it is the command, nobody in there may trace it, or see its files (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
     let _ = echo("0", "/proc/self/oom_score_adj"); // see `enter_namespaces`
     step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
     let child = spawn(c.namespaces, Some(&cgroup), |parent| {
-        let namespace = CloneFlags::CLONE_NEWCGROUP; // in there, husk's own cgroup can't be seen
-        step!(setns(&pidfd, namespace), "nsenter --target {pid} --cgroup")?;
+        // In there, husk's own cgroup can't be seen.
+        step!(setns(&pidfd, CloneFlags::CLONE_NEWCGROUP), "nsenter --target {pid} --cgroup")?;
         wait_for_parent(parent)?;
         lock_down(&c, parent)?;
         execute(&c, parent)

@@ -1018,12 +1018,7 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
-    for limit in list_of(process.rlimits()) {
-        let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
-        // SAFETY: the kernel reads one rlimit. Its numbers follow the order of these names.
-        let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
-        step!(set, "process.rlimits: {} {}:{}", limit.typ(), limit.soft(), limit.hard())?;
-    }
+    set_rlimits(process)?;
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;
     let is_bound = process.no_new_privileges() == Some(true);
     // Before the filter, which may forbid it. A log is no directory, so it leads nowhere.
@@ -1061,6 +1056,16 @@ fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     }
     let _ = SigSet::empty().thread_set_mask();
     attempt(format!("exec {}", program.display()), unistd::execve(&c_string(&program), &args, &env))
+}
+
+fn set_rlimits(process: &Process) -> Result<()> {
+    for limit in list_of(process.rlimits()) {
+        let value = rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
+        // SAFETY: the kernel reads one rlimit. Its numbers follow the order of these names.
+        let set = Errno::result(unsafe { setrlimit(limit.typ() as u32, &value) });
+        step!(set, "process.rlimits: {} {}:{}", limit.typ(), limit.soft(), limit.hard())?;
+    }
+    Ok(())
 }
 
 fn c_strings(list: &Option<Vec<String>>) -> Result<Vec<CString>> {
