@@ -896,7 +896,8 @@ fn make_veths(host: &OwnedFd, bridge: u32) -> Result<Ipv4Addr> {
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
         let own = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
-        let peer = attribute(1, &link("eth0", 0, &[mac(ip), own, queues.clone()])); // VETH_INFO_PEER
+        let peer = link("eth0", 0, &[mac(ip), own, queues.clone()]);
+        let peer = attribute(1, &peer); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
