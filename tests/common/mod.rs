@@ -727,8 +727,11 @@ impl Pty {
     /// The rest of the output, and the exit status (or -N if signal N killed it).
     pub fn end(mut self) -> (String, i32) {
         let start = Instant::now();
-        while self.read() && self.child.try_wait().expect("wait").is_none() {
+        // What it printed last may come after the look at whether it has ended.
+        let (mut ended, mut before) = (false, usize::MAX);
+        while self.read() && !(ended && self.all.len() == before) {
             assert!(start.elapsed() < limit(), "still on the terminal:\n{}", self.all);
+            (ended, before) = (self.child.try_wait().expect("wait").is_some(), self.all.len());
         }
         let status = wait(&mut self.child, "the command on the terminal");
         (
