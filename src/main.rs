@@ -191,13 +191,12 @@ husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
 husk ps                                         list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 
-run       --name NAME  -h --hostname NAME  -d --detach  --rm (always so)
+run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  --rm (always so)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
-run exec  -u --user UID[:GID]  -i --interactive (always so)  -t --tty (always so)
-run exec  --explain (say each step)
+run exec  -u --user UID[:GID]  --explain (say each step)  -i --interactive  -t --tty (always so)
 stop      -t --time SECONDS
 
 For example: husk run --memory 64m --volume $PWD:/work --workdir /work rootfs ls
