@@ -151,8 +151,8 @@ fn echo(value: &str, path: impl AsRef<Path>) -> Result<()> {
 /// Is this process in a user namespace, or must its container be? The number is that of the first
 /// one, PROC_USER_INIT_INO. Found out at the start: later /proc may be what ROOTFS says it is.
 static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
-    let own = fs::read_link("/proc/self/ns/user").unwrap_or_default();
-    !unistd::geteuid().is_root() || own != Path::new("user:[4026531837]")
+    let is_other = |own| own != Path::new("user:[4026531837]");
+    !unistd::geteuid().is_root() || fs::read_link("/proc/self/ns/user").is_ok_and(is_other)
 });
 
 /// The setting that keeps an ordinary user from having user namespaces, found out at the start too.

@@ -411,6 +411,18 @@ fn max_user_namespaces() {
     user.sh(script).refused(125, &["ENOSPC", "user.max_user_namespaces=0"]);
 }
 
+/// Root of a user namespace is not the host's, also where that namespace has all ids.
+#[test]
+fn namespace_with_all_ids() {
+    let host = host!();
+    let script = "unshare -U sleep 1000 &
+        until [ $(readlink /proc/$!/ns/user) != $(readlink /proc/self/ns/user) ]; do sleep 0.01; done
+        echo 0 0 4294967295 >/proc/$!/uid_map; echo 0 0 4294967295 >/proc/$!/gid_map
+        nsenter -U -t $! $HUSK run $R sh -c 'id -u; cat /proc/self/uid_map'; kill $!";
+    let out = host.sh(script).ok();
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", "1"]);
+}
+
 /// The settings are read where ROOTFS can't steer that, and whatever its files are.
 #[test]
 fn hostile_settings() {
