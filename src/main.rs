@@ -718,6 +718,7 @@ fn supervise(
     cgroup: Option<&Cgroup>,
 ) -> Result<u8> {
     let (mut socket, mut report) = (&child.socket, vec![]);
+    let _ = handled_signals().thread_block(); // until `wait` asks for them; so far they end husk
     let terminal = if c.detach { None } else { hand_over_terminal(child.pid) };
     let outcome = network.and_then(|(ip, rest)| {
         tell(socket, &ip.octets(), "the child may go on")?;
@@ -923,16 +924,16 @@ fn make_bridge() -> Result<()> {
             let why = || io::Error::other(String::from_utf8_lossy(&done.stderr).trim());
             done.status.success().then_some(()).ok_or_else(why)
         };
-        let check = rule.replace(" -A ", " -C ").replace(" -I ", " -C ");
-        say_step(format_args!("iptables -w {check}"));
-        match iptables(&check) {
+        // Anew, for their order counts.
+        let delete = rule.replace(" -A ", " -D ").replace(" -I ", " -D ");
+        say_step(format_args!("iptables -w {delete}"));
+        match iptables(&delete) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let text = b"husk: no iptables: containers reach the host and each other only\n";
                 let _ = io::stderr().write_all(text);
                 break;
             }
-            Err(_) => step!(iptables(rule), "iptables -w {rule}")?,
-            Ok(()) => {}
+            _ => step!(iptables(rule), "iptables -w {rule}")?,
         }
     }
     // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
@@ -1550,7 +1551,6 @@ fn wait(pid: Pid, terminal: &Option<Termios>) -> Result<u8> {
 /// Makes the child the terminal's foreground job, as a shell would: ^C reaches the container only.
 /// Not in a pipeline or the background, where the rest of husk's own group needs the terminal.
 fn hand_over_terminal(pid: Pid) -> Option<Termios> {
-    let _ = handled_signals().thread_block(); // until `wait` asks for them; so far they end husk
     let stdin = io::stdin();
     let is_ours = unistd::tcgetpgrp(&stdin) == Ok(unistd::getpgrp());
     let saved = tcgetattr(&stdin).ok().filter(|_| is_ours && io::stdout().is_terminal())?;
@@ -1689,17 +1689,17 @@ fn exec_command(mut c: Container) -> Result<u8> {
     }
     add_env(&mut c, &read_bytes(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
     let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES);
-    namespaces.set(CloneFlags::CLONE_NEWUSER, *ROOTLESS); // root's is husk's own: EINVAL
-    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    // To enter the host's is EPERM for a user.
-    namespaces.set(CloneFlags::CLONE_NEWNET, network("self") != network(&pid.to_string()));
+    let link = |pid: &str, name| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+    let is_other = |name| link("self", name) != link(&pid.to_string(), name);
+    namespaces.set(CloneFlags::CLONE_NEWUSER, is_other("user")); // to enter our own is EINVAL
+    namespaces.set(CloneFlags::CLONE_NEWNET, is_other("net")); // the host's is EPERM for a user
     c.namespaces = 0; // to make
     // A user may bind none of these, and can change none but his own terminal.
     let nodes = if *ROOTLESS { vec![] } else { device_nodes(&c)? };
     replace_stdio(&nodes)?;
+    let _ = echo("0", "/proc/self/oom_score_adj"); // see `enter_namespaces`
     // Until it is the command, nobody in there may trace it, or see its files (CVE-2016-9962).
     step!(prctl::set_dumpable(false), "prctl PR_SET_DUMPABLE 0")?;
-    let _ = echo("0", "/proc/self/oom_score_adj"); // see `enter_namespaces`
     step!(setns(&pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
     let child = spawn(c.namespaces, Some(&cgroup), |parent| {
         // In there, husk's own cgroup can't be seen.

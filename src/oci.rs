@@ -209,20 +209,27 @@ impl Home {
         Ok(())
     }
 
-    /// Now there is a container, which others may enter.
+    /// Now there is a container, which others may enter when it is unlocked.
     fn publish(&self) -> Result<()> {
         let Some(mut file) = self.lock.as_ref() else { return Ok(()) };
         let written = file.write_all(self.state.to_string().as_bytes());
         step!(written, "write {}", self.path.display())?;
-        attempt("flock", file.unlock())
+        let inode = |meta: io::Result<fs::Metadata>| meta.map_or(0, |meta| meta.ino());
+        let is_there = inode(file.metadata()) == inode(fs::metadata(&self.path));
+        require(is_there, "the container has been deleted meanwhile")
+    }
+
+    fn unlock(&self) -> Result<()> {
+        self.lock.as_ref().map_or(Ok(()), |lock| attempt("flock", lock.unlock()))
     }
 
     /// The socket that is there from `create` to `start`, whose name is no container's: by a
     /// directory that stays open, for its path may be too long for a socket.
     fn start_path(&self) -> PathBuf {
-        let root = ROOT.get().and_then(|root| File::open(root).ok()).map(IntoRawFd::into_raw_fd);
-        let id = self.path.file_name().unwrap_or_default().display();
-        format!("/proc/self/fd/{}/start:{id}", root.unwrap_or(-1)).into()
+        static DIR: LazyLock<Option<File>> = LazyLock::new(|| File::open(ROOT.get()?).ok());
+        let dir = DIR.as_ref().map_or("/nonexistent".into(), by_number);
+        let inode = fs::metadata(&self.path).map_or(0, |meta| meta.ino());
+        dir.join(format!("start:{inode}"))
     }
 
     /// Checks what is to run, and how.
@@ -478,7 +485,9 @@ fn namespaces(home: &mut Home) -> Result<()> {
     // A network takes longest: we make it beside the child's mounts, as the walk does, unless there
     // are hooks, which must find us in our own.
     let is_lent = home.new & (CLONE_NEWNET | CLONE_NEWUSER) == CLONE_NEWNET && !home.has_hooks();
-    if is_lent && !*ROOTLESS {
+    // To enter where a process is that is not dumpable takes this, see `launch`.
+    let caps = CapState::get_current().map(|caps| caps.effective).unwrap_or_default();
+    if is_lent && !*ROOTLESS && caps.has(capctl::Cap::SYS_PTRACE) {
         home.lent = Some(attempt("pidfd_open", pidfd_open(unistd::getpid().as_raw()))?);
     }
     require(home.new & CLONE_NEWNS != 0, "linux.namespaces: expected mount")
@@ -513,7 +522,8 @@ fn create(home: &mut Home, given: &Given) -> Result<u8> {
             return attend(home, &child, given);
         }
         wait_for_word(&child.socket)?;
-        home.publish().map(|()| 0)
+        home.publish()?;
+        home.unlock().map(|()| 0)
     });
     if outcome.is_err() || given.in_foreground() {
         remove(home);
@@ -527,11 +537,14 @@ fn attend(home: &Home, child: &Child, given: &Given) -> Result<u8> {
     let is_waited = given.in_foreground();
     let terminal = if is_waited { hand_over_terminal(child.pid) } else { None };
     let go = || {
+        if home.new != 0 {
+            home.publish()?; // whoever kills us later, it can be found
+        }
         let _ = tell(&child.socket, &[0], "go on");
         hear(&child.socket)?;
         require(!is_husk_itself(child.pid), "process.args: is husk itself")?;
+        home.unlock()?;
         if home.new != 0 {
-            home.publish()?;
             run_hooks(home, "poststart", "running")?;
         }
         if is_waited { wait(child.pid, &terminal) } else { Ok(0) }
@@ -710,12 +723,15 @@ fn become_container(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     }
     if p.new != 0 {
         stat::umask(stat::Mode::empty());
-        let root = build_root(p, parent)?;
+        let (root, is_dev_read_only) = build_root(p, parent)?;
         if p.has_hooks() {
             tell(parent, &[0], "the root is made")?;
             wait_for_word(parent)?;
         }
         run_hooks(p, "createContainer", "creating")?;
+        if is_dev_read_only {
+            make_read_only(by_number(&attempt("/dev", inside(&root, "/dev".as_ref(), None))?))?;
+        }
         attempt(p.process.cwd().display(), inside(&root, p.process.cwd(), Some(true)))?;
         change_root(p, &root)?;
     }
@@ -858,7 +874,10 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
     let parent = inside(root, &Path::new("/").join(above), Some(true))?;
     match fcntl::readlinkat(&parent, name) {
         Ok(link) => return inside(root, &above.join(link), is_dir), // to what is missing
-        Err(_) if is_dir == Some(false) => {}
+        Err(_) if is_dir == Some(false) => {
+            let (new, mode) = (OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC, 0o644);
+            return fcntl::openat(&parent, name, new, stat::Mode::from_bits_retain(mode));
+        }
         Err(_) => stat::mkdirat(&parent, name, stat::Mode::from_bits_retain(0o755))?,
     }
     inside(root, path, is_dir)
@@ -866,7 +885,7 @@ fn inside(root: &OwnedFd, path: &Path, is_dir: Option<bool>) -> Result<OwnedFd, 
 
 /// Everything is mounted below the root while the host can still be seen, as hooks expect it; but
 /// each target is opened first, by a path that cannot leave the root, and mounted on by its number.
-fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
+fn build_root(p: &Home, parent: &UnixStream) -> Result<(OwnedFd, bool)> {
     let name = |m: &Mount, Error(_, why)| error(format!("mounts: {:?}: {why}", m.destination()));
     let mut mounts = vec![];
     for m in list_of(p.spec.mounts()) {
@@ -898,12 +917,9 @@ fn build_root(p: &Home, parent: &UnixStream) -> Result<OwnedFd> {
     if has_dev {
         make_devices(p, &root)?;
     }
-    if is_dev_read_only {
-        make_read_only(by_number(&attempt("/dev", inside(&root, "/dev".as_ref(), None))?))?;
-    }
     list_of(p.linux.readonly_paths()).iter().try_for_each(|path| cover(&root, path, false))?;
     list_of(p.linux.masked_paths()).iter().try_for_each(|path| cover(&root, path, true))?;
-    Ok(root)
+    Ok((root, is_dev_read_only))
 }
 
 fn join_network(husk: Option<&OwnedFd>, parent: &UnixStream) -> Result<()> {
