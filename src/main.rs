@@ -130,10 +130,10 @@ fn hint(errno: Errno) -> Option<&'static str> {
     }
 }
 
-/// A file, as a rule of the kernel's. What a container says of itself has no end: 4 MiB are enough.
+/// A file, as a rule of the kernel's: 16 MiB at most, for what a container says may have no end.
 fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096); // mostly enough for one read(2)
-    let read = File::open(&path).and_then(|file| file.take(1 << 22).read_to_end(&mut bytes));
+    let read = File::open(&path).and_then(|file| file.take(1 << 24).read_to_end(&mut bytes));
     attempt(format_args!("cat {}", path.as_ref().display()), read).map(|_| bytes)
 }
 
@@ -370,8 +370,8 @@ fn volume(value: &[u8]) -> Option<(PathBuf, PathBuf, MsFlags)> {
     let colon = paths.windows(2).rposition(|two| two == b":/")?;
     let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
     let (source, target) = (path(&paths[..colon]), path(&paths[colon + 1..]));
-    // What is in /proc would be hidden by the container's own. A colon begins an option of docker's
-    // that husk does not have, such as ":ro,z".
+    // What is in /proc would be hidden by the container's own. A colon is taken for the beginning
+    // of an option of docker's that husk does not have, such as ":ro,z".
     let is_good = target.file_name().is_some() && !target.starts_with("/proc");
     let is_good = is_good && source.is_absolute() && !paths[colon + 1..].contains(&b':');
     is_good.then_some((source, target, read_only | MsFlags::MS_NODEV | MsFlags::MS_REC))
@@ -771,7 +771,7 @@ type Network = (Ipv4Addr, Option<OwnedFd>);
 /// sends bridged frames through it. From outside come only answers, and what is sent on (DNAT).
 const RULES: [&str; 4] = [
     "-t nat -A POSTROUTING -s 10.77.0.0/16 ! -o husk0 -j MASQUERADE",
-    "-t filter -I FORWARD -o husk0 -j DROP", // each further one goes above it
+    "-t filter -I FORWARD -o husk0 -j DROP", // -I puts each later one above this
     "-t filter -I FORWARD -i husk0 -j ACCEPT",
     "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
 ];
@@ -1106,7 +1106,7 @@ fn replace_stdio(nodes: &[Tree]) -> Result<()> {
         // SAFETY: of 0, 1 and 2 nothing in this process is the owner.
         let own = stat::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).map_or(0, |it| it.st_rdev);
         let is_own = |(node, _): &&Tree| stat::fstat(node).is_ok_and(|it| it.st_rdev == own);
-        let Some((node, _)) = nodes.iter().find(is_own) else { continue };
+        let Some((node, _)) = nodes.iter().find(is_own).filter(|_| own != 0) else { continue };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         // What a user may not open is not his to change either.
         if let Ok(node) = fcntl::open(&by_number(node), flags, stat::Mode::empty()) {
@@ -1337,7 +1337,7 @@ const DENIED: &[(&str, &[c_long])] = &[
 
 const ALL_NAMESPACES: c_int = NAMESPACES | CLONE_NEWCGROUP | CLONE_NEWUSER;
 
-/// The same for one argument: which one, how it is compared, and with what.
+/// The same for one argument: after the call which one, how it is compared, and with what.
 const DENIED_ARGUMENTS: [(&str, c_long, u32, u32, u32); 5] = [
     ("SYS_ADMIN", SYS_clone, 0, BPF_JSET, ALL_NAMESPACES as u32), // as unshare
     ("LEASE", SYS_fcntl, 1, BPF_JEQ, F_SETLEASE as u32), // who opens that file next waits for 45 s

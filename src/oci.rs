@@ -474,7 +474,7 @@ fn namespaces(home: &mut Home) -> Result<()> {
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
         let is_good = path.is_none() || flag & (CLONE_NEWNS | CLONE_NEWUSER) == 0;
         let is_good = is_good && typ != LinuxNamespaceType::Time && !home.has(flag);
-        require(is_good, format!("linux.namespaces: {typ} {path:?}: twice, or not supported"))?;
+        require(is_good, format!("linux.namespaces: {typ}: twice, or not supported"))?;
         if let Some(path) = path {
             home.joined |= flag;
             home.doors.push((flag, attempt(path.display(), File::open(path))?.into()));

@@ -347,6 +347,16 @@ fn exec_options_and_statuses() {
     stop(&host, "walnut");
 }
 
+/// A container in a user namespace is not entered as the host's root.
+#[test]
+fn exec_from_outside_of_a_user_namespace() {
+    let host = host!();
+    host.sh("exec unshare -Ur $HUSK run -d --name x $R sleep 1000 >/dev/null").ok();
+    let run = host.husk(&["exec", "x", "cat", "/proc/self/uid_map"]);
+    assert!(!run.out.contains("4294967295"), "{run}");
+    stop(&host, "x");
+}
+
 /// The environment is bytes; and what the caller is to the kernel's OOM killer stays the caller's.
 #[test]
 fn exec_in_an_odd_environment() {

@@ -35,6 +35,8 @@ fn assert_network_complete(host: &Host, when: &str) {
         let found = rules.iter().any(|rule| words.iter().all(|word| rule.contains(word)));
         assert!(found, "{when}: no rule with {words:?} in {rules:#?}");
     }
+    let last = rules.iter().rfind(|rule| rule.contains("FORWARD") && rule.contains("husk0"));
+    assert!(last.is_some_and(|rule| rule.contains("DROP")), "{when}: the order of {rules:#?}");
     let script = "cat /proc/sys/net/ipv4/ip_forward
         ip -4 -o addr show husk0 | awk '{print $4}'; ip link show up husk0 | grep -c UP";
     assert_eq!(host.sh(script).ok(), "1\n10.77.0.1/16\n1", "{when}");
@@ -119,6 +121,16 @@ fn out_through_nat() {
     assert_ne!(other.sh("ping -c1 -w1 10.77.0.1 2>&1").code, 0, "the other side knows no way back");
     let none = host.inside(&["--network", "none"], "ping -c1 -w1 192.0.2.2");
     assert_ne!(none.code, 0, "{none}");
+}
+
+/// What an older husk or somebody else has left of the rules does not spoil their order.
+#[test]
+fn some_rules_are_there() {
+    let host = host!();
+    host.inside(&[], "true").ok();
+    host.sh("ip link del husk0; iptables -w -D FORWARD -o husk0 -j DROP").ok();
+    host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
+    assert_network_complete(&host, "with old rules");
 }
 
 /// Who knows the way still gets nothing from a container but answers, and what is published.
