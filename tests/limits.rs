@@ -92,8 +92,9 @@ fn memory() {
     // Files of the container are memory too: a full root says so or is killed, and the host lives.
     let run = host.inside(&["-m", "64m"], "dd if=/dev/zero of=/big bs=1M count=500");
     assert!(run.code == 137 || run.err.contains("No space left on device"), "{run}");
-    // Too little for husk's own first steps in there.
-    host.husk(&["run", "-m", "1", rootfs(), "true"]).refused(125, &["too small"]);
+    // Too little for husk's own first steps in there: it is killed before the word to go on, or after.
+    let run = host.husk(&["run", "-m", "1", rootfs(), "true"]);
+    assert!(run.code == 137 || (run.code == 125 && run.err.contains("too small")), "{run}");
     host.assert_clean();
 }
 
