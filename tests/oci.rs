@@ -319,7 +319,11 @@ fn what_start_reports() {
     b.edit("c['process']['args'] = ['/proc/self/exe', '--version']");
     if cfg!(target_feature = "crt-static") {
         // Unless that has ended before run looks.
-        until("a refusal", || b.sh("$OCI run --bundle $B one").err.contains("is husk itself"));
+        until("a refusal", || {
+            let run = b.sh("$OCI run --bundle $B one");
+            assert_ne!(run.code, 0, "{run}");
+            run.err.contains("is husk itself")
+        });
     }
 }
 

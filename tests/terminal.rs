@@ -271,12 +271,11 @@ fn detached() {
         ["ln -sf /proc/self/fd/2 null", "ln -sf /proc/self/exe null", "rm null; mkfifo null"]
     {
         pty.line(null, OUTER);
-        pty.line(
-            &format!("$HUSK run -d --name x --writable {root} sleep 1000; echo $?"),
-            "\n0\r\n",
-        );
-        let ends = pty.line("for fd in 0 1 2; do readlink /proc/$(cat /sys/fs/cgroup/husk/x/cgroup.procs)/fd/$fd; done", OUTER);
-        assert!(!ends.contains("/pts/"), "{ends}");
+        let run = format!("$HUSK run -d --name x --writable {root} sleep 1000; echo status=$?");
+        assert!(pty.line(&run, OUTER).contains("\nstatus=0\r\n"), "{null}");
+        let fds = "/proc/$($HUSK ps | awk '$1 == \"x\" { print $2 }')/fd";
+        let ends = pty.line(&format!("ls -l {fds}"), OUTER);
+        assert!(ends.matches("null\r\n").count() == 3 && !ends.contains("/pts/"), "{null}: {ends}");
         pty.line("$HUSK stop -t0 x", OUTER);
     }
     leave(pty);
