@@ -843,18 +843,20 @@ fn set_up(socket: &OwnedFd, name: &str) -> Result<()> {
     step!(netlink(socket, RTM_SETLINK, &link(name, IFF_UP, &[])), "ip link set {name} up").map(drop)
 }
 
+/// The parent's work beside the child's mounts: root's network namespace, and the way out of it.
 fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     if *ROOTLESS || c.namespaces & CLONE_NEWNET == 0 {
         return Ok((NOWHERE, None));
     }
+    let mut bridge = 0;
     if c.bridge {
         say("3. network, the host's side");
         // A bridge that is up has a route, and so a line here.
         if !read("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
             make_bridge()?;
         }
+        bridge = attempt("husk0", if_nametoindex("husk0"))?;
     }
-    let bridge = if c.bridge { attempt("husk0", if_nametoindex("husk0"))? } else { 0 };
     let host = netlink_socket()?;
     // husk stays in it, so that the child can join it there. `host` still speaks to the host's.
     step!(unshare(CloneFlags::CLONE_NEWNET), "unshare --net")?;
@@ -868,8 +870,7 @@ fn network_outside(c: &Container, child: &Child) -> Result<Network> {
     Ok((network_inside(ip)?, Some(proc)))
 }
 
-/// sys/net is that of the namespace we are in, but the host's /proc would look through the entries
-/// of all of them: so this is another, which is returned.
+/// By a /proc of our own: the host's would look through the entries of all network namespaces.
 fn change_settings() -> Result<OwnedFd> {
     let proc = new_tree("proc", "nosuid")?;
     for (file, value) in SETTINGS {
@@ -895,9 +896,8 @@ fn make_veths(host: &OwnedFd, bridge: u32) -> Result<Ipv4Addr> {
         // 0 is the network, 1 the gateway, the last broadcast.
         let ip = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + random() % 65_533);
         let name = format!("husk{}", ip.to_bits() & 0xffff);
-        let own = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
-        let peer = link("eth0", 0, &[mac(ip), own, queues.clone()]);
-        let peer = attribute(1, &peer); // VETH_INFO_PEER
+        let ns = attribute(IFLA_NET_NS_PID, &pid.as_raw().to_ne_bytes());
+        let peer = attribute(1, &link("eth0", 0, &[mac(ip), ns, queues.clone()])); // VETH_INFO_PEER
         let kind = [attribute(IFLA_INFO_KIND, b"veth"), attribute(IFLA_INFO_DATA, &peer)].concat();
         let kind = attribute(IFLA_LINKINFO, &kind);
         let master = attribute(IFLA_MASTER, &bridge.to_ne_bytes());
@@ -973,8 +973,8 @@ const DEVICE: MsFlags = MsFlags::MS_RDONLY.union(MsFlags::MS_NOSUID).union(MsFla
 const LINKS: &str = "fd=/proc/self/fd stdin=/proc/self/fd/0 stdout=/proc/self/fd/1 \
     stderr=/proc/self/fd/2 ptmx=pts/ptmx";
 
-/// docker's masked paths, which tell of the host or change it, are covered by something empty; its
-/// read-only ones, settings of the whole machine and its emergency keys, by themselves.
+/// docker's masked paths and a few more, which tell of the host or change it, are covered by
+/// something empty; its read-only ones, the machine's settings and emergency keys, by themselves.
 const MASKED: [&str; 7] = [
     "/proc/acpi /proc/scsi", // switch hardware off (CVE-2018-10892), remove disks (CVE-2017-16539)
     "/proc/asound /proc/interrupts", // what the host plays, when somebody types on it
@@ -1108,7 +1108,7 @@ fn replace_stdio(nodes: &[Tree]) -> Result<()> {
         let is_own = |(node, _): &&Tree| stat::fstat(node).is_ok_and(|it| it.st_rdev == own);
         let Some((node, _)) = nodes.iter().find(is_own).filter(|_| own != 0) else { continue };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        // What a user may not open is not his to change either.
+        // Where a user may not open it, it stays as the caller gave it.
         if let Ok(node) = fcntl::open(&by_number(node), flags, stat::Mode::empty()) {
             // SAFETY: as above.
             attempt("dup2", Errno::result(unsafe { dup2(node.as_raw_fd(), fd) }))?;
@@ -1303,8 +1303,8 @@ fn capability(text: &str) -> Option<u64> {
     number.map(|number| 1 << number).or((name == "ALL").then_some(ALL))
 }
 
-/// Capabilities, and system calls that answer EPERM to who has none of these. Each call was a way
-/// out, or changes what all containers share.
+/// Capabilities, and system calls that answer EPERM to who has none of these. Many were a way
+/// out once, or change what all containers share.
 const DENIED: &[(&str, &[c_long])] = &[
     // Mounts and namespaces: as root of a new user namespace a tenant reaches kernel code that was
     // written for the real root (CVE-2022-0185, CVE-2023-0386).
@@ -1317,7 +1317,7 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("SYS_MODULE", &[SYS_init_module, SYS_finit_module, SYS_delete_module]), // code in the kernel
     ("SYS_BOOT", &[SYS_reboot, SYS_kexec_load, SYS_kexec_file_load]), // another kernel
     ("BPF SYS_ADMIN", &[SYS_bpf]),                 // programs in the kernel (CVE-2021-3490)
-    ("PERFMON SYS_ADMIN", &[SYS_perf_event_open]), // watches the host (CVE-2023-6931)
+    ("PERFMON SYS_ADMIN", &[SYS_perf_event_open]), // watches the host; many bugs (CVE-2023-6931)
     ("SYS_TIME", &[SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime]), // everybody's clock
     ("SYSLOG SYS_ADMIN", &[SYS_syslog]),           // the host's log, with kernel addresses
     ("SYS_TTY_CONFIG", &[SYS_vhangup]),            // the caller's terminal
@@ -1325,9 +1325,9 @@ const DENIED: &[(&str, &[c_long])] = &[
     ("SYS_PTRACE", &[SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp]),
     ("SYS_NICE", &[SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy]), // takes others' memory
     ("SYS_NICE", &[SYS_move_pages, SYS_migrate_pages, SYS_set_mempolicy_home_node]),
-    ("", &[SYS_keyctl, SYS_add_key, SYS_request_key]), // no namespace for keys (CVE-2016-0728)
+    ("", &[SYS_keyctl, SYS_add_key, SYS_request_key]), // the host's root's (CVE-2016-0728)
     ("", &[SYS_userfaultfd]), // stops the kernel at will: a help for most exploits of races
-    // A second way into the kernel, past this filter (CVE-2022-29582 and many more).
+    // A second way into the kernel, past this filter, with many bugs (CVE-2022-29582).
     ("", &[SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register]),
     #[cfg(target_arch = "x86_64")]
     ("SYS_RAWIO", &[SYS_iopl, SYS_ioperm]), // the hardware itself
@@ -1337,7 +1337,7 @@ const DENIED: &[(&str, &[c_long])] = &[
 
 const ALL_NAMESPACES: c_int = NAMESPACES | CLONE_NEWCGROUP | CLONE_NEWUSER;
 
-/// The same for one argument: after the call which one, how it is compared, and with what.
+/// The same for one argument: capabilities, the call, which argument, how compared, with what.
 const DENIED_ARGUMENTS: [(&str, c_long, u32, u32, u32); 5] = [
     ("SYS_ADMIN", SYS_clone, 0, BPF_JSET, ALL_NAMESPACES as u32), // as unshare
     ("LEASE", SYS_fcntl, 1, BPF_JEQ, F_SETLEASE as u32), // who opens that file next waits for 45 s
@@ -1420,8 +1420,8 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
     step!(capset(), "capset 0x{effective:x}")?;
     step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     if !c.detach {
-        // So late because a change of ids may clear it. If the parent died before
-        // this line no signal comes; but then its end of the socket is closed, and no EAGAIN.
+        // So late because a change of ids may clear it. If the parent died before this line no
+        // signal comes; but then its end of the socket is closed, and no EAGAIN.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
         let word = socket::recv(parent.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
         word.err().filter(|e| *e == Errno::EAGAIN).ok_or_else(|| error("the parent is gone"))?;
@@ -1439,10 +1439,7 @@ fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
 fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     say("8. exec, wait, exit status, clean-up");
     close_others(3, &[parent.as_raw_fd()]); // which exec closes, and which leads nowhere
-    // A link in /proc could lead the working directory out (CVE-2024-21626).
-    let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let workdir = fcntl::openat2(fcntl::AT_FDCWD, &c.workdir, how);
-    step!(workdir.and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
+    step!(open_workdir(&c.workdir).and_then(unistd::fchdir), "cd {}", c.workdir.display())?;
     // Else `kill 0` in here would reach husk's caller. Who was given the terminal leads a group of
     // its own already, and stays in the session: EPERM.
     let _ = step!(unistd::setsid(), "setsid");
@@ -1470,6 +1467,12 @@ fn execute(c: &Container, parent: &UnixStream) -> Result<Infallible> {
         }
     }
     Err(failure)
+}
+
+/// A link in /proc could lead the working directory out (CVE-2024-21626).
+fn open_workdir(path: &Path) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+    fcntl::openat2(fcntl::AT_FDCWD, path, how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))
 }
 
 /// Not only by exec, for the command's own path may lead through /proc/self/fd to what is open then
@@ -1632,8 +1635,7 @@ fn find_container(living: &[PathBuf], wanted: &CString) -> Result<PathBuf> {
     let name = |dir: &PathBuf| dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut similar = living.iter().filter(|dir| name(dir).starts_with(&*wanted));
     match (living.iter().find(|dir| name(dir) == wanted), similar.next(), similar.next()) {
-        (Some(dir), ..) => Ok(dir.clone()),
-        (None, Some(dir), None) if !wanted.is_empty() => Ok(dir.clone()),
+        (Some(dir), ..) | (None, Some(dir), None) if !wanted.is_empty() => Ok(dir.clone()),
         (None, Some(_), Some(_)) => {
             Err(error(format!("{wanted}: several containers begin like that")))
         }
@@ -1684,9 +1686,7 @@ fn exec_command(mut c: Container) -> Result<u8> {
     drop(lock);
     c.capabilities = u64::from_str_radix(&field(&status, "CapBnd").concat(), 16).unwrap_or(0);
     let id = |key| field(&status, key).get(1)?.parse().ok();
-    if !*ROOTLESS {
-        c.user = c.user.or(id("Uid").zip(id("Gid")));
-    }
+    c.user = c.user.or(id("Uid").zip(id("Gid")).filter(|_| !*ROOTLESS)); // a user has one id only
     add_env(&mut c, &read_bytes(format!("/proc/{pid}/environ")).map_err(|_| gone())?);
     let mut namespaces = CloneFlags::from_bits_retain(NAMESPACES);
     let link = |pid: &str, name| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();

@@ -1029,10 +1029,7 @@ fn change_root(p: &Home, root: &OwnedFd) -> Result<()> {
 /// The child's last steps. The parent is told when hardly anything but the exec can fail any more.
 fn enter(p: &Home, parent: &UnixStream) -> Result<Infallible> {
     let process = &p.process;
-    // As in `execute`: a link in /proc could lead out.
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
-    let how = how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let workdir = fcntl::openat2(fcntl::AT_FDCWD, process.cwd(), how);
+    let workdir = open_workdir(process.cwd());
     let workdir = attempt(format_args!("process.cwd {}", process.cwd().display()), workdir)?;
     set_rlimits(process)?;
     let filter = p.linux.seccomp().as_ref().map(seccomp).transpose()?;

@@ -139,8 +139,8 @@ fn nothing_comes_in() {
     let host = host!();
     let other = outside(&host);
     other.sh("ip route add 10.77.0.0/16 via 192.0.2.1").ok();
-    let server = format!("{ADDRESS}; mkdir /w; echo served > /w/x; httpd -p 80 -h /w");
-    let a = host.stays(&["-u", "1000"], &server.replace("/w", "/tmp/w"));
+    let server = format!("{ADDRESS}; cd /tmp; echo served > x; httpd -p 80 -h /tmp");
+    let a = host.stays(&["-u", "1000"], &server);
     let ip = a.out().split('/').next().expect("an address").to_string();
     let get = |host: &Host, from: &str| {
         let script =
