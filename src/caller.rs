@@ -1,0 +1,52 @@
+//! Who called husk: the first root, or somebody who needs a user namespace. It is found out at the
+//! start, for later /proc may be what ROOTFS says it is.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// The first user namespace, by its number on every Linux (PROC_USER_INIT_INO).
+const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
+
+/// Settings, each with the value that keeps ordinary users from having user namespaces.
+const SETTINGS: [(&str, &str); 3] = [
+    ("user.max_user_namespaces", "0"),
+    ("kernel.unprivileged_userns_clone", "0"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+];
+
+static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    let own = fs::read_link("/proc/self/ns/user");
+    own.is_ok_and(|own| own != Path::new(FIRST_USER_NAMESPACE))
+});
+
+static OBSTACLE: LazyLock<Option<String>> = LazyLock::new(|| {
+    if !is_rootless() {
+        return None;
+    }
+    for (name, bad) in SETTINGS {
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        let value = fs::read_to_string(file).unwrap_or_default();
+        if value.trim() == bad {
+            return Some(format!("{name}={bad}"));
+        }
+    }
+    None
+});
+
+pub fn look() {
+    LazyLock::force(&OBSTACLE);
+}
+
+/// Is husk an ordinary user's, or in a user namespace already? Then its containers are rootless.
+pub fn is_rootless() -> bool {
+    *ROOTLESS
+}
+
+/// The setting that keeps an ordinary user from having user namespaces.
+pub fn obstacle() -> Option<&'static str> {
+    OBSTACLE.as_deref()
+}
