@@ -11,9 +11,9 @@ use filter::{ALLOW, AUDIT_ARCH, Answer, REFUSE, bpf, load};
 use libc::{BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_LD, BPF_RET, BPF_W};
 use libc::{SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SYS_clone3, SYS_unshare, c_int, sock_filter};
 use lockdown::{
-    ALL, BPF, Bad, CAPABILITIES, DAC_READ_SEARCH, KEPT, LAST_CALL, LEASE, PERFMON, REFUSED,
-    REFUSED_ARGUMENTS, SYS_ADMIN, SYS_BOOT, SYS_MODULE, SYS_NICE, SYS_PACCT, SYS_PTRACE, SYS_RAWIO,
-    SYS_TIME, SYS_TTY_CONFIG, SYSLOG, capability, seccomp_filter,
+    ALL, BPF, Bad, CAPABILITIES, DAC_READ_SEARCH, KEPT, LAST_CALL, LEASE, NET_ADMIN, PERFMON,
+    REFUSED, REFUSED_ARGUMENTS, SYS_ADMIN, SYS_BOOT, SYS_CHROOT, SYS_MODULE, SYS_NICE, SYS_PACCT,
+    SYS_PTRACE, SYS_RAWIO, SYS_TIME, SYS_TTY_CONFIG, SYSLOG, capability, seccomp_filter,
 };
 use std::collections::BTreeMap;
 
@@ -89,6 +89,7 @@ fn expected(capabilities: u64, call: &Call) -> u32 {
         let is_bad = match bad {
             Bad::Equal(bad) => value == *bad,
             Bad::AnyBit(bits) => value & bits != 0,
+            Bad::OtherThan(values) => !values.contains(&value),
         };
         if call.number == *number as u32 && is_bad && lacks(*any_of) {
             return REFUSED_AS;
@@ -127,7 +128,8 @@ fn values_at_the_edges() -> Vec<u64> {
     }
     for (_, _, _, bad) in REFUSED_ARGUMENTS {
         match bad {
-            Bad::Equal(value) => edges.extend([*value as u32 as u64; 3]),
+            Bad::Equal(value) => edges.push(*value as u32 as u64),
+            Bad::OtherThan(values) => edges.extend(values.iter().map(|value| *value as u32 as u64)),
             Bad::AnyBit(bits) => edges.extend([*bits as u32 as u64, !bits as u32 as u64]),
         }
     }
@@ -221,8 +223,10 @@ fn capabilities_by_name() {
     assert_eq!(bits(&CAPABILITIES), (1 << 41) - 1);
     let named = [
         (DAC_READ_SEARCH, "DAC_READ_SEARCH"),
+        (NET_ADMIN, "NET_ADMIN"),
         (SYS_MODULE, "SYS_MODULE"),
         (SYS_RAWIO, "SYS_RAWIO"),
+        (SYS_CHROOT, "SYS_CHROOT"),
         (SYS_PTRACE, "SYS_PTRACE"),
         (SYS_PACCT, "SYS_PACCT"),
         (SYS_ADMIN, "SYS_ADMIN"),
