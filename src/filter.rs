@@ -19,8 +19,8 @@ pub const fn bpf(code: u32, k: u32, yes: u8, no: u8) -> sock_filter {
     sock_filter { code: code as u16, jt: yes, jf: no, k }
 }
 
-/// Loads 32 bits of what a filter sees, a struct seccomp_data: the call's number at 0, the ABI at 4,
-/// and from 16 on the arguments, 64 bits each.
+/// Loads 32 bits of what a filter sees, a struct seccomp_data: the call's number at 0, the ABI at
+/// 4, and from 16 on the arguments, 64 bits each.
 pub const fn load(offset: u32) -> sock_filter {
     bpf(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0)
 }
@@ -42,7 +42,7 @@ pub fn filter(
     filter
 }
 
-/// Cuts the line of all numbers into pieces: where each begins, and what is answered until the next.
+/// Cuts the line of all numbers into pieces: where each begins, and what is answered in it.
 fn pieces(answers: BTreeMap<u32, Answer>, otherwise: sock_filter, last: u32) -> Vec<(u32, Answer)> {
     let mut pieces = vec![];
     let mut next = 0;
