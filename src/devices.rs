@@ -1,6 +1,6 @@
 //! Which devices the processes of a cgroup may use: rules, and the program that is made of them,
-//! which the kernel asks whenever one is opened or made. What was the devices controller of cgroup 1
-//! is in cgroup 2 a program of whoever makes the container.
+//! which the kernel asks whenever one is opened or made. Cgroup 1 had a controller for it; in
+//! cgroup 2 whoever makes the container brings the program.
 
 use crate::sys::{self, BpfInstruction};
 use nix::errno::Errno;

@@ -42,7 +42,8 @@ pub fn filter(
     filter
 }
 
-/// Cuts the line of all numbers into pieces: where each begins, and what is answered in it.
+/// Cuts the line of all numbers into pieces: where each begins, and what is answered until the
+/// next.
 fn pieces(answers: BTreeMap<u32, Answer>, otherwise: sock_filter, last: u32) -> Vec<(u32, Answer)> {
     let mut pieces = vec![];
     let mut next = 0;

@@ -87,6 +87,11 @@ pub const KEPT: [&str; 13] = [
     "SETFCAP",          // packages with capabilities on their files
 ];
 
+/// The bits of KEPT.
+pub fn kept() -> u64 {
+    KEPT.into_iter().filter_map(capability).sum()
+}
+
 /// No capability has this number.
 pub const ALL: u64 = 1 << 63;
 

@@ -132,8 +132,8 @@ pub fn lock_byte(file: &File, kind: c_int, byte: i64) -> Result<(), OtherLock> {
 
 // ---- mounts -------------------------------------------------------------------------------------
 
-/// fsopen(2), fsconfig(2), fsmount(2): a new file system that is attached nowhere. `options` are its
-/// own, as words and as pairs; `attributes` are the mount's (MOUNT_ATTR_*, mount_setattr(2)).
+/// fsopen(2), fsconfig(2), fsmount(2): a new file system that is attached nowhere. `options` are
+/// its own, as words and as pairs; `attributes` are the mount's (MOUNT_ATTR_*, mount_setattr(2)).
 pub fn fsmount(
     fstype: &str,
     options: &[(&str, Option<&str>)],
@@ -183,7 +183,8 @@ pub fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<(), Errno> {
-    let attributes = [set, clear, propagation, 0]; // struct mount_attr; the last is a user namespace
+    // struct mount_attr; the last one is a user namespace.
+    let attributes = [set, clear, propagation, 0];
     let (fd, flags) = (mount.as_fd().as_raw_fd(), libc::AT_EMPTY_PATH | flags);
     let (path, size) = (c"".as_ptr(), mem::size_of_val(&attributes));
     // SAFETY: the path and the attributes outlive the call.
