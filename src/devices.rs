@@ -2,16 +2,22 @@
 //! which the kernel asks whenever one is opened or made. Cgroup 1 had a controller for it; in
 //! cgroup 2 whoever makes the container brings the program.
 
+use crate::step::{Result, attempt, error, step};
 use crate::sys::{self, BpfInstruction};
 use nix::errno::Errno;
-use std::os::fd::BorrowedFd;
+use nix::sys::stat::{fstat, major, minor};
+use std::fs::{self, Metadata};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 /// What may be done with a device, as the kernel numbers it.
 pub const MKNOD: u32 = 1;
 pub const READ: u32 = 2;
 pub const WRITE: u32 = 4;
+pub const ALL: u32 = MKNOD | READ | WRITE;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub enum Kind {
     Any,
     Block,
@@ -45,6 +51,98 @@ pub fn access(letters: &str) -> Option<u32> {
         access |= bit;
     }
     (access != 0).then_some(access)
+}
+
+// ---- devices of the host's ----------------------------------------------------------------------
+
+/// A device of the host's that a container gets, and what it may do with it.
+pub struct Device {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    kind: Kind,
+    number: u64,
+    access: u32,
+}
+
+/// The node at a path of the host's, or all that are in that directory and below.
+pub fn find(source: &Path, target: &Path, access: u32) -> Result<Vec<Device>> {
+    let shown = format!("--device {}", source.display());
+    let meta = attempt(&shown, fs::metadata(source))?;
+    let mut devices = vec![];
+    if meta.is_dir() {
+        attempt(&shown, search(&mut devices, source, target, access))?;
+    } else {
+        devices.extend(device(source, target, access, &meta));
+    }
+    if devices.is_empty() {
+        return Err(error(format!("{shown}: expected a device, or a directory with some")));
+    }
+    Ok(devices)
+}
+
+fn device(source: &Path, target: &Path, access: u32, meta: &Metadata) -> Option<Device> {
+    let kind = match meta.file_type() {
+        kind if kind.is_block_device() => Kind::Block,
+        kind if kind.is_char_device() => Kind::Char,
+        _ => return None,
+    };
+    let (source, target) = (source.into(), target.into());
+    Some(Device { source, target, kind, number: meta.rdev(), access })
+}
+
+/// Follows no symlinks: in /dev they are second names.
+fn search(
+    devices: &mut Vec<Device>,
+    source: &Path,
+    target: &Path,
+    access: u32,
+) -> Result<(), std::io::Error> {
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), target.join(entry.file_name()));
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            search(devices, &source, &target, access)?;
+        }
+        devices.extend(device(&source, &target, access, &meta));
+    }
+    Ok(())
+}
+
+impl Device {
+    /// Is what has been opened by its path still the same device?
+    pub fn check(&self, opened: impl AsFd) -> Result<()> {
+        let shown = format!("--device {}", self.source.display());
+        let meta = attempt(&shown, fstat(opened))?;
+        if meta.st_rdev != self.number {
+            return Err(error(format!("{shown}: it is another device by now")));
+        }
+        Ok(())
+    }
+
+    fn rule(&self, allow: bool, access: u32) -> Rule {
+        let number = |part: u64| Some(part as u32); // they have 12 and 20 bits
+        let (major, minor) = (number(major(self.number)), number(minor(self.number)));
+        Rule { allow, kind: self.kind, major, minor, access }
+    }
+}
+
+/// Refuses to a cgroup, which is open as `cgroup`, what the letters of these devices leave out. All
+/// others are left to the mounts, which are nodev.
+pub fn limit(cgroup: impl AsFd, dir: &Path, devices: &[Device]) -> Result<()> {
+    if devices.iter().all(|device| device.access == ALL) {
+        return Ok(());
+    }
+    let (kind, major, minor) = (Kind::Any, None, None);
+    let mut rules = vec![Rule { allow: true, kind, major, minor, access: ALL }];
+    rules.extend(devices.iter().map(|device| device.rule(false, ALL)));
+    rules.extend(devices.iter().map(|device| device.rule(true, device.access)));
+    let program = device_program(&rules);
+    step!(
+        attach(cgroup.as_fd(), &program),
+        "bpftool cgroup attach {} cgroup_device (it)",
+        dir.display()
+    )
 }
 
 // ---- the program --------------------------------------------------------------------------------
@@ -97,7 +195,7 @@ pub fn device_program(rules: &[Rule]) -> Vec<BpfInstruction> {
     for rule in rules.iter().rev() {
         program.extend(block(rule));
     }
-    program.push(one(JUMP_IF_ANY_BIT, WANTED, 1, READ | WRITE | MKNOD));
+    program.push(one(JUMP_IF_ANY_BIT, WANTED, 1, ALL));
     program.push(one(SET, ANSWER, 0, 1));
     program.push(one(EXIT, 0, 0, 0));
     program
@@ -125,7 +223,7 @@ fn block(rule: &Rule) -> Vec<BpfInstruction> {
 fn allow(access: u32) -> Vec<BpfInstruction> {
     vec![
         one(AND, WANTED, 0, !access),
-        one(JUMP_IF_ANY_BIT, WANTED, 2, READ | WRITE | MKNOD),
+        one(JUMP_IF_ANY_BIT, WANTED, 2, ALL),
         one(SET, ANSWER, 0, 1),
         one(EXIT, 0, 0, 0),
     ]
