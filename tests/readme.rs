@@ -127,7 +127,7 @@ fn transcripts() -> Vec<Block> {
 
 /// A command of a transcript, and what it should print.
 struct Step {
-    line: usize,
+    place: String,
     user: bool,
     command: String,
     expected: Vec<&'static str>,
@@ -136,12 +136,12 @@ struct Step {
 fn steps(block: &Block) -> Vec<Step> {
     let mut steps: Vec<Step> = vec![];
     for (number, text) in block.text.iter().enumerate() {
-        let line = block.line + 1 + number;
+        let place = format!("{}:{}", block.page, block.line + 1 + number);
         let prompt = ["# ", "/ # ", "$ "].into_iter().find(|prompt| text.starts_with(prompt));
         match (prompt, steps.last_mut()) {
             (Some(prompt), _) => {
                 let command = text[prompt.len()..].to_string();
-                steps.push(Step { line, user: prompt == "$ ", command, expected: vec![] });
+                steps.push(Step { place, user: prompt == "$ ", command, expected: vec![] });
             }
             (None, Some(step)) => match text.strip_prefix("> ") {
                 Some(more) if step.expected.is_empty() => {
@@ -150,7 +150,7 @@ fn steps(block: &Block) -> Vec<Step> {
                 }
                 _ => step.expected.push(text),
             },
-            (None, None) => panic!("{}: a transcript begins with a prompt", block.place()),
+            (None, None) => panic!("{place}: a transcript begins with a prompt"),
         }
     }
     steps
@@ -266,16 +266,14 @@ fn session(host: &Host, blocks: &[&Block]) {
         Shell::start(command)
     };
     let mut shells = [shell(&root, 0), shell(&user, USER)];
-    for (page, step) in
-        blocks.iter().flat_map(|block| steps(block).into_iter().map(|step| (block.page, step)))
-    {
-        let Step { line, command, expected, .. } = &step;
+    for step in blocks.iter().flat_map(|block| steps(block)) {
+        let Step { place, command, expected, .. } = &step;
         let output = shells[usize::from(step.user)].type_in(command);
         let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
         // Ends at the first surprise: what comes next may be meant for a namespace that isn't there.
         assert!(
             fits(expected, &lines),
-            "{page}:{line}: {command}\n-- says\n{}\n-- is\n{}",
+            "{place}: {command}\n-- says\n{}\n-- is\n{}",
             expected.join("\n"),
             lines.join("\n")
         );
@@ -390,7 +388,7 @@ fn it_is_short() {
     assert!(page(README).lines().count() <= 650, "README.md has over 650 lines");
     for (title, text) in chapters(README) {
         let lines = text.lines().count();
-        assert!(number(title).is_none() || lines <= 55, "{title}: {lines} lines");
+        assert!(number(title).is_none() || lines <= 50, "{title}: {lines} lines");
     }
     for (path, text) in PAGES.iter() {
         for (n, line) in text.lines().enumerate() {
@@ -408,7 +406,7 @@ fn each_transcript_says_where() {
         let before = lines[..block.line - 1].iter().rev();
         let paragraph: Vec<&str> = before.take_while(|line| !line.is_empty()).copied().collect();
         let says = |words: &str| paragraph.iter().any(|line| line.contains(words));
-        let places = ["nywhere", "`make vm`", "unshare -nm", "in the same shell"];
+        let places = ["nywhere", "`make vm`", "unshare -nm", "n the same shell"];
         // What is no chapter says at its page's beginning where its transcripts can be typed.
         let fits = match (block.is_vm(), number(block.chapter)) {
             (true, _) => says("`make vm`"),
