@@ -251,11 +251,11 @@ fn build_root(c: &Container) -> Result<Kept> {
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     mounts::place_all(&mounts)?;
+    enter_workdir(c, Make::Dir)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
     }
-    enter_workdir(c, Make::Dir)?;
     Ok(Kept { hosts, sysctl })
 }
 
