@@ -1,0 +1,156 @@
+//! The child's last steps, to the exec.
+
+use super::create::wait_for_word;
+use super::plan::Plan;
+use super::{hooks, list_of, log, rights, seccomp};
+use crate::{Result, attempt, c_string, close_others, echo, error, open_workdir, say_step, tell};
+use libc::c_int;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::unistd::{self, AccessFlags};
+use oci_spec::runtime::Process;
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// What a process can only ask for itself, in its own /proc.
+pub fn write_own_files(process: &Process) -> Result<()> {
+    if let Some(score) = process.oom_score_adj() {
+        echo(&score.to_string(), "/proc/self/oom_score_adj")?;
+    }
+    let is_named = |name: &&String| !name.is_empty() && *name != "unconfined";
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(is_named) {
+        echo(&format!("exec {profile}"), "/proc/self/attr/apparmor/exec")?;
+    }
+    if let Some(label) = process.selinux_label().as_ref().filter(|name| !name.is_empty()) {
+        echo(label, "/proc/self/attr/exec")?;
+    }
+    Ok(())
+}
+
+/// The parent is told when hardly anything but the exec can fail any more.
+pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
+    let process = &plan.process;
+    let cwd = process.cwd();
+    let workdir = attempt(format!("process.cwd {}", cwd.display()), open_workdir(cwd))?;
+    rights::set_rlimits(process)?;
+    let filter = match plan.linux.seccomp() {
+        Some(profile) => Some(seccomp::filter(profile)?),
+        None => None,
+    };
+    close_all_but(plan, &[parent.as_raw_fd(), workdir.as_raw_fd()]);
+    let is_bound = process.no_new_privileges() == Some(true);
+    if let (false, Some(filter)) = (is_bound, &filter) {
+        seccomp::install(filter)?; // needs a capability that is about to go
+    }
+    // One of the two must be allowed into it: root here, or the process's own user.
+    let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
+    rights::become_user(process)?;
+    if entered.is_err() {
+        step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
+    }
+    let args = c_strings(list_of(process.args()))?;
+    let env = environment(process)?;
+    let program = find_program(&list_of(process.args())[0], &env)?;
+    wait_for_start(plan, parent)?;
+    let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
+    if is_bound {
+        step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
+    }
+    if let (true, Some(filter)) = (is_bound, &filter) {
+        seccomp::install(filter)?;
+    }
+    if plan.is_new() {
+        hooks::run(&plan.home, "startContainer", "created")?; // the container's own programs
+    }
+    let _ = SigSet::empty().thread_set_mask();
+    let what = format!("exec {}", program.display());
+    attempt(what, unistd::execve(&c_string(&program), &args, &env))
+}
+
+/// Before the filter, which may forbid it.
+fn close_all_but(plan: &Plan, needed: &[c_int]) {
+    let mut kept = needed.to_vec();
+    kept.extend(plan.start.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(log::descriptor());
+    kept.sort();
+    close_others(plan.closed, &kept);
+}
+
+fn wait_for_start(plan: &Plan, parent: &UnixStream) -> Result<()> {
+    let Some(start) = &plan.start else { return wait_for_word(parent) };
+    tell(parent, &[0], "created")?;
+    let (caller, _) = attempt("accept", start.accept())?;
+    let (from, to) = (caller.as_raw_fd(), parent.as_raw_fd());
+    // SAFETY: from now on it is the caller of `start` whom an error must reach.
+    let moved = unsafe { libc::dup3(from, to, libc::O_CLOEXEC) };
+    attempt("dup3", Errno::result(moved))?;
+    Ok(())
+}
+
+fn c_strings(list: &[String]) -> Result<Vec<CString>> {
+    let mut strings = vec![];
+    for text in list {
+        strings.push(CString::new(text.as_str()).map_err(error)?);
+    }
+    Ok(strings)
+}
+
+/// In runc's words, from which docker and podman read the exit statuses 126 and 127.
+fn find_program(name: &str, env: &[CString]) -> Result<PathBuf> {
+    if name.contains('/') {
+        return match look(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
+            Err(errno) => Err(error(format!("exec: {name:?}: {}", in_words(errno)))),
+        };
+    }
+    let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+    let mut why = "executable file not found in $PATH".to_string();
+    for dir in path.unwrap_or_default().split(':') {
+        let file = Path::new(dir).join(name);
+        match look(&file) {
+            Ok(()) => return Ok(file),
+            Err(Errno::EACCES) => why = in_words(Errno::EACCES),
+            Err(_) => {}
+        }
+    }
+    Err(error(format!("exec: {name:?}: {why}")))
+}
+
+fn look(file: &Path) -> Result<(), Errno> {
+    unistd::access(file, AccessFlags::X_OK)?;
+    if file.is_dir() { Err(Errno::EACCES) } else { Ok(()) }
+}
+
+fn in_words(errno: Errno) -> String {
+    errno.desc().to_lowercase()
+}
+
+/// The environment; engines leave it to us to look up HOME.
+fn environment(process: &Process) -> Result<Vec<CString>> {
+    let mut env = c_strings(list_of(process.env()))?;
+    if !env.iter().any(|pair| pair.as_bytes().starts_with(b"HOME=")) {
+        let home = home_of(process.user().uid()).unwrap_or("/".into());
+        env.push(c_string(format!("HOME={home}")));
+    }
+    Ok(env)
+}
+
+fn home_of(uid: u32) -> Option<String> {
+    // It may be anything, such as a FIFO.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
+    let text = io::read_to_string(file.ok()?).ok()?;
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if fields.len() > 5 && fields[2] == uid.to_string() {
+            return Some(fields[5].to_string());
+        }
+    }
+    None
+}
