@@ -2,81 +2,12 @@
 //! engines. `make test-oci` runs it.
 #![cfg(feature = "oci")]
 
+mod bundle;
 mod common;
+use bundle::oci;
 use common::*;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-
-/// The program, called by the name that makes it an OCI runtime.
-fn program() -> PathBuf {
-    let link = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/husk-oci"));
-    let _ = symlink(env!("CARGO_BIN_EXE_husk"), &link); // another test may have made it
-    std::env::var_os("HUSK_OCI").map_or(link, PathBuf::from)
-}
-
-macro_rules! oci {
-    ($host:ident, $bundle:ident) => {
-        let $host = host!();
-        let $bundle = Bundle::new(&$host, program());
-    };
-}
-
-/// A directory with config.json, whose root file system is the shared one, and one for the state.
-struct Bundle<'a> {
-    host: &'a Host,
-    dir: TempDir,
-    program: PathBuf,
-}
-
-impl<'a> Bundle<'a> {
-    fn new(host: &'a Host, program: PathBuf) -> Bundle<'a> {
-        let bundle = Bundle { host, dir: TempDir::new(), program };
-        bundle.sh("cd $B && $OCI spec").ok();
-        bundle.edit("c['process']['terminal'] = False; c['root']['path'] = os.environ['R']");
-        bundle
-    }
-
-    /// A shell script on the test's host: $OCI is the program with its own --root, $B the bundle.
-    fn sh(&self, script: &str) -> Run {
-        self.sh_with("", script)
-    }
-
-    fn sh_with(&self, change: &str, script: &str) -> Run {
-        let mut command = self.host.sh_command(script);
-        let oci = format!("{} --root {}/state", self.program.display(), self.dir.path());
-        command.env("OCI", oci).env("B", self.dir.path()).env("R", rootfs());
-        run(command.env("CHANGE", change))
-    }
-
-    /// Changes config.json, `c`, by a line of Python.
-    fn edit(&self, change: &str) {
-        let script = r#"python3 -c "
-import json, os
-path = os.environ['B'] + '/config.json'
-c = json.load(open(path))
-exec(os.environ['CHANGE'])
-json.dump(c, open(path, 'w'))""#;
-        self.sh_with(change, script).ok();
-    }
-
-    fn command(&self, words: &str) {
-        self.edit(&format!("c['process']['args'] = ['sh', '-c', '''{words}''']"));
-    }
-
-    /// Runs the bundle, and returns what it printed.
-    #[track_caller]
-    fn run(&self) -> String {
-        self.sh("$OCI run --bundle $B one").ok()
-    }
-
-    #[track_caller]
-    fn refuses(&self, script: &str, words: &[&str]) {
-        let done = self.sh(script);
-        let all = words.iter().all(|word| done.err.contains(word));
-        assert!(done.code == 1 && done.out.is_empty() && all, "expected {words:?}: {done}");
-    }
-}
 
 #[test]
 fn lifecycle() {
@@ -129,7 +60,6 @@ fn bad_configurations() {
         ("c['linux']['namespaces'].append({'type': 'user', 'path': '/x'})", "namespaces"),
         ("c['linux']['sysctl'] = {'kernel.panic': '1'}", "sysctl"),
         ("c['linux']['timeOffsets'] = {'boottime': {'secs': 1}}", "timeOffsets"),
-        ("c['mounts'][0]['options'] = ['idmap']", "idmap"),
         ("c['linux']['resources'] = {'unified': {'nosuch.max': '1'}}", "nosuch.max"),
         ("c['process']['args'] = ['nosuch']", "executable file not found"),
         ("c['process']['args'] = ['/etc']", "permission denied"),

@@ -13,11 +13,10 @@ const REFUSED: [&str; 4] =
     ["/vm", "/linux/intelRdt", "/linux/timeOffsets", "/linux/seccomp/listenerPath"];
 
 /// Not supported, and only missed.
-const IGNORED: [&str; 15] = [
+const IGNORED: [&str; 14] = [
     "/process/ioPriority",
     "/process/scheduler",
     "/process/execCPUAffinity",
-    "/linux/mountLabel",
     "/linux/personality",
     "/linux/memoryPolicy",
     "/linux/netDevices",

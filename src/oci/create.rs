@@ -3,18 +3,18 @@
 use super::namespaces::{CGROUP, FOR_CHILDREN, Namespaces, PID, USER};
 use super::options::Given;
 use super::plan::Plan;
+use super::root::Sources;
 use super::state::{Home, start_time};
 use super::verbs::remove;
-use super::{SPEC_VERSION, cgroup, config, fail, hooks, is_nothing, limits, list_of, log, root};
+use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log, root};
 use crate::{
-    Cgroup, Child, Error, KEPT, Result, attempt, echo, hand_over_terminal, handled_signals,
+    Cgroup, Child, Error, KEPT, Result, attempt, hand_over_terminal, handled_signals,
     is_husk_itself, say_step, shield, spawn, take_back_terminal, tell, wait,
 };
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd;
-use oci_spec::runtime::LinuxIdMapping;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Read;
@@ -58,11 +58,16 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         let listener = UnixListener::bind(plan.home.start_path());
         plan.start = Some(step!(listener, "listen for start")?);
     }
+    if unistd::geteuid().is_root() {
+        plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
+    }
     let child = launch(plan, cgroup.as_ref(), given)?;
+    plan.sources = None;
     plan.home.state["pid"] = child.pid.as_raw().into();
     plan.home.state["startTime"] = start_time(child.pid.as_raw()).into();
     if plan.namespaces.new & USER != 0 {
-        map_ids(plan, &child)?;
+        idmap::write(child.pid, plan.linux.uid_mappings(), plan.linux.gid_mappings())?;
+        let _ = tell(&child.socket, &[0], "go on");
     }
     if plan.home.has_hooks() {
         wait_for_word(&child.socket)?; // the root is made
@@ -121,25 +126,6 @@ pub fn launch(plan: &Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Chi
         step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
     Ok(child)
-}
-
-fn map_ids(plan: &Plan, child: &Child) -> Result<()> {
-    let dir = format!("/proc/{}", child.pid);
-    if !unistd::geteuid().is_root() {
-        echo("deny", format!("{dir}/setgroups"))?;
-    }
-    echo(&lines(list_of(plan.linux.uid_mappings())), format!("{dir}/uid_map"))?;
-    echo(&lines(list_of(plan.linux.gid_mappings())), format!("{dir}/gid_map"))?;
-    let _ = tell(&child.socket, &[0], "go on");
-    Ok(())
-}
-
-fn lines(maps: &[LinuxIdMapping]) -> String {
-    let mut text = String::new();
-    for map in maps {
-        text += &format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
-    }
-    text
 }
 
 /// Tells a child of our own to go on, which nobody else may enter before it is its command. In the

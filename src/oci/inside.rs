@@ -14,7 +14,19 @@ pub fn open(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     open_with(root, path, OFlag::O_PATH, 0)
 }
 
-/// The same, but makes it first if it is missing.
+/// A directory of the host's, by a path that is our caller's.
+pub fn directory(path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fcntl::open(path, flags, Mode::empty())
+}
+
+pub fn is_link(root: &OwnedFd, path: &Path) -> bool {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let Ok(parent) = open(root, above) else { return false };
+    fcntl::readlinkat(&parent, name).is_ok()
+}
+
+/// Opens it, but makes it first if it is missing.
 pub fn make(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<OwnedFd, Errno> {
     match open(root, path) {
         Err(Errno::ENOENT) => {}

@@ -5,13 +5,16 @@
 
 mod cgroup; // the container's cgroup, and how limits get into it
 mod config; // config.json: reading it, and what is refused
+mod copy_up; // tmpcopyup
 mod create; // create, run and start: the parent's half
 mod devices; // device nodes, and which are open
 mod exec; // one more process in a container that runs
 mod hooks; // other people's programs, at given moments
+mod idmap; // mappings of user and group ids
 mod inside; // paths of the root file system, which nothing leads out of
 mod limits; // linux.resources, as files of cgroup 2
 mod log; // messages for whoever has called us
+mod mount_options; // their options
 mod mounts; // the list of mounts
 mod namespaces; // which to make, which to join
 mod options; // the command line
@@ -21,6 +24,7 @@ mod rights; // ids, capabilities, rlimits
 mod root; // the root file system: the child's first half
 mod seccomp; // linux.seccomp as a program for the kernel
 mod state; // what is known of a container
+mod sys; // system calls
 mod terminal; // process.terminal
 mod verbs; // kill, delete, list, pause, update and the like
 

@@ -1,14 +1,17 @@
-//! The list of mounts: their options, their sources, and how they get into the root.
+//! The list of mounts: their sources, and how they get into the root.
 
 use super::devices::nodev;
-use super::inside;
-use super::list_of;
-use super::log;
-use super::namespaces::{CGROUP, NETWORK};
+use super::idmap;
+use super::mount_options::{Change, Options, Reach};
+use super::namespaces::{CGROUP, NETWORK, USER};
 use super::plan::Plan;
-use crate::{ROOTLESS, Result, attempt, by_number, clone_tree, error, is_dir, place, say_step};
-use libc::AT_FDCWD;
+use super::{copy_up, fail, inside, sys};
+use crate::{ROOTLESS, Result, attempt, by_number, is_dir, say_step};
+use libc::{AT_RECURSIVE, MOUNT_ATTR_NODEV, c_int};
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat;
 use oci_spec::runtime::Mount;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,139 +19,184 @@ use std::path::{Path, PathBuf};
 pub const NONE: Option<&str> = None;
 pub const PRIVATE: MsFlags = MsFlags::MS_PRIVATE.union(MsFlags::MS_REC);
 pub const SLAVE: MsFlags = MsFlags::MS_SLAVE.union(MsFlags::MS_REC);
-const PROPAGATION: MsFlags = MsFlags::MS_PRIVATE
-    .union(MsFlags::MS_SLAVE)
-    .union(MsFlags::MS_SHARED)
-    .union(MsFlags::MS_UNBINDABLE);
 
-/// A mount by its options, before anything of it is in the root.
-pub struct Prepared {
-    /// What to bind.
-    pub tree: Option<OwnedFd>,
-    pub flags: MsFlags,
-    /// How it spreads to other mount namespaces, and from them.
-    spreads: Option<MsFlags>,
-    /// The file system's own options.
-    data: String,
+/// What to bind, if it is a bind: made while mounts of the host still spread to us, and by whoever
+/// may look at its path.
+pub fn open_source(plan: &Plan, m: &Mount) -> Result<Option<OwnedFd>> {
+    let options = Options::of(m)?;
+    if options.remounts {
+        return Ok(None);
+    }
+    let Some((path, reach)) = source(plan, m, &options)? else { return Ok(None) };
+    let tree = bind(&path, reach)?;
+    if options.idmap != Reach::No || m.uid_mappings().is_some() {
+        map_owners(plan, m, &tree, options.idmap)?;
+    }
+    Ok(Some(tree))
 }
 
-/// The words of fstab(5) are the kernel's names of flags, but for two. r means: and all below it.
-pub fn flag(word: &str) -> Option<MsFlags> {
-    let name = match word {
-        "ro" => "RDONLY".into(),
-        "sync" => "SYNCHRONOUS".into(),
-        word => word.to_uppercase(),
-    };
-    if let Some(flag) = MsFlags::from_name(&format!("MS_{name}")) {
-        return Some(flag);
-    }
-    let flag = flag(word.strip_prefix('r')?)?;
-    Some(flag | MsFlags::MS_REC)
+/// A bind mount that is attached nowhere.
+pub fn bind(path: &Path, reach: Reach) -> Result<OwnedFd> {
+    let flags = depth(reach);
+    step!(sys::open_tree(AT_FDCWD, path, flags), "mount --bind {} (detached)", path.display())
 }
 
-/// The same for a word that takes a flag away: `dev` for `nodev`.
-fn inverse(word: &str) -> Option<MsFlags> {
-    if word == "rw" {
-        return flag("ro");
-    }
-    match word.strip_prefix("no") {
-        Some(positive) => flag(positive),
-        None => flag(&format!("no{word}")),
-    }
+fn depth(reach: Reach) -> c_int {
+    if reach == Reach::All { AT_RECURSIVE } else { 0 }
 }
 
-fn read_options(m: &Mount) -> Result<Prepared> {
-    let (tree, flags, data) = (None, MsFlags::empty(), String::new());
-    let mut it = Prepared { tree, flags, spreads: None, data };
-    let mut data = vec![];
-    if m.typ().as_deref() == Some("bind") {
-        it.flags = MsFlags::MS_BIND;
-    }
-    for word in list_of(m.options()) {
-        if let Some(flag) = flag(word) {
-            if flag.intersects(PROPAGATION) {
-                it.spreads = Some(flag);
-            } else if flag.contains(MsFlags::MS_BIND) {
-                it.flags |= flag;
-            } else {
-                it.flags |= flag - MsFlags::MS_REC;
-            }
-            continue;
-        }
-        if let Some(flag) = inverse(word) {
-            it.flags -= flag;
-            continue;
-        }
-        match word.as_str() {
-            "idmap" | "ridmap" => return Err(error(format!("{word}: not supported"))),
-            "tmpcopyup" => log::warn(format!("mount option {word}: ignored")),
-            "defaults" | "async" | "loud" | "silent" | "mand" | "rrw" => {}
-            other => data.push(other),
-        }
-    }
-    it.data = data.join(",");
-    Ok(it)
-}
-
-/// The sources of binds are opened while mounts of the host still spread to us.
-pub fn prepare(plan: &Plan, m: &Mount) -> Result<Prepared> {
-    if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
-        return Err(error("uidMappings: not supported"));
-    }
-    let mut it = read_options(m)?;
-    if m.typ().as_deref() != Some("devpts") {
-        it.flags |= nodev(plan, "a", -1, -1);
-    }
-    if let Some(source) = source(plan, m, &mut it)? {
-        it.tree = Some(clone_tree(AT_FDCWD, &source, it.flags)?);
-        it.spreads = it.spreads.or(Some(PRIVATE));
-    }
-    Ok(it)
-}
-
-/// What to bind, if it is a bind.
-fn source(plan: &Plan, m: &Mount, it: &mut Prepared) -> Result<Option<PathBuf>> {
-    if it.flags.contains(MsFlags::MS_BIND) {
-        let Some(source) = m.source() else { return Err(error("source: expected")) };
-        return Ok(Some(Path::new(plan.home.text("bundle")).join(source)));
+fn source(plan: &Plan, m: &Mount, options: &Options) -> Result<Option<(PathBuf, Reach)>> {
+    if options.bind != Reach::No {
+        let Some(source) = m.source() else { return fail("source: expected") };
+        return Ok(Some((Path::new(plan.home.text("bundle")).join(source), options.bind)));
     }
     let new = plan.namespaces.new;
     match m.typ().as_deref() {
         // Without a cgroup namespace a new mount would show all of the host's.
-        Some("cgroup" | "cgroup2") if new & CGROUP == 0 => Ok(plan.home.cgroup().ok()),
-        // It shows a network, and only its owner may mount one.
-        Some("sysfs") if *ROOTLESS && new & NETWORK == 0 => {
-            it.flags |= MsFlags::MS_REC;
-            Ok(Some("/sys".into()))
+        Some("cgroup" | "cgroup2") if new & CGROUP == 0 => {
+            Ok(plan.home.cgroup().ok().map(|dir| (dir, Reach::Top)))
         }
+        // It shows a network, and only its owner may mount one.
+        Some("sysfs") if *ROOTLESS && new & NETWORK == 0 => Ok(Some(("/sys".into(), Reach::All))),
         _ => Ok(None),
     }
 }
 
-pub fn attach(root: &OwnedFd, m: &Mount, it: Prepared) -> Result<()> {
-    let is_dir = it.tree.as_ref().is_none_or(is_dir);
-    let target = attempt("open", inside::make(root, m.destination(), is_dir))?;
-    let at = by_number(&target);
-    match it.tree {
-        Some(tree) => place(&tree, &at)?,
-        None => mount_new(m, &at, it.flags, &it.data)?,
-    }
-    let Some(how) = it.spreads else { return Ok(()) };
-    let top = attempt("open", inside::open(root, m.destination()))?;
-    propagate(by_number(&top), how)
-}
-
-fn mount_new(m: &Mount, at: &Path, flags: MsFlags, data: &str) -> Result<()> {
-    let (fstype, data) = match m.typ().as_deref().unwrap_or("none") {
-        "cgroup" | "cgroup2" => ("cgroup2", ""),
-        fstype => (fstype, data),
+/// By the mount's own mappings, else by those of the container's user namespace.
+fn map_owners(plan: &Plan, m: &Mount, tree: &OwnedFd, reach: Reach) -> Result<()> {
+    let users = if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
+        idmap::user_namespace(m.uid_mappings(), m.gid_mappings())?
+    } else if plan.namespaces.new & USER != 0 {
+        idmap::user_namespace(plan.linux.uid_mappings(), plan.linux.gid_mappings())?
+    } else {
+        return fail("idmap: expected uidMappings and gidMappings, or a new user namespace");
     };
-    let source = m.source().as_deref().unwrap_or(Path::new(fstype));
-    let mounted = mount(Some(source), at, Some(fstype), flags, Some(data));
-    step!(mounted, "mount -t {fstype} -o {data} {}", source.display())
+    let flags = depth(reach);
+    step!(sys::mount_setattr_idmap(tree, flags, users), "mount_setattr MOUNT_ATTR_IDMAP")
 }
 
-pub fn propagate(at: impl AsRef<Path>, how: MsFlags) -> Result<()> {
-    let at = at.as_ref();
-    step!(mount(NONE, at, NONE, how, NONE), "mount --make-... ({how:?}) {}", at.display())
+/// Brings a mount into the root.
+pub fn attach(plan: &Plan, root: &OwnedFd, m: &Mount, tree: Option<&OwnedFd>) -> Result<()> {
+    let mut options = Options::of(m)?;
+    let path = m.destination();
+    if path == Path::new("/dev") {
+        options.stay_writable(); // until all is in it, see root.rs
+    }
+    let fstype = m.typ().as_deref().unwrap_or("none");
+    if (fstype == "proc" || fstype == "sysfs") && inside::is_link(root, path) {
+        return fail(format!("{fstype} must be mounted on ordinary directory"));
+    }
+    if options.remounts {
+        return remount(root, m, &options);
+    }
+    let target = attempt("open", inside::make(root, path, tree.is_none_or(is_dir)))?;
+    match tree {
+        Some(tree) => {
+            step!(sys::move_mount(tree, &target), "mount --move (it) {}", path.display())?;
+        }
+        None => mount_new(plan, m, &target, &options)?,
+    }
+    // Not what lies below, but what is there now.
+    let top = attempt("open", inside::open(root, path))?;
+    if options.copies_up {
+        attempt("tmpcopyup", copy_up::copy(&target, &top))?;
+    }
+    if tree.is_some() {
+        set_attributes(&top, 0, options.top)?;
+        close_devices(plan, &top)?;
+        propagate_first(&top, &options.spreads)?;
+    }
+    set_attributes(&top, AT_RECURSIVE, options.all)?;
+    for how in options.spreads {
+        propagate(&top, how)?;
+    }
+    Ok(())
+}
+
+pub fn set_attributes(top: &OwnedFd, flags: c_int, change: Change) -> Result<()> {
+    if change.is_none() {
+        return Ok(());
+    }
+    let Change { set, clear } = change;
+    let call = || sys::mount_setattr(top, flags, set, clear, 0);
+    step!(call(), "mount_setattr (set {set:#x}, clear {clear:#x})")
+}
+
+/// Where the rules don't open all devices, a volume opens none.
+pub fn close_devices(plan: &Plan, top: &OwnedFd) -> Result<()> {
+    if nodev(plan, "a", -1, -1).is_empty() {
+        return Ok(());
+    }
+    set_attributes(top, AT_RECURSIVE, Change { set: MOUNT_ATTR_NODEV, clear: 0 })
+}
+
+/// A clone of the host's mounts spreads as they do. If the words are about the top only, those
+/// below must not bring anything to the host either, unless it is to be shared.
+fn propagate_first(top: &OwnedFd, words: &[MsFlags]) -> Result<()> {
+    if words.is_empty() {
+        return propagate(top, PRIVATE);
+    }
+    if words[0].intersects(MsFlags::MS_REC | MsFlags::MS_SHARED) {
+        return Ok(());
+    }
+    propagate(top, SLAVE)
+}
+
+pub fn propagate(top: &OwnedFd, how: MsFlags) -> Result<()> {
+    let flags = if how.contains(MsFlags::MS_REC) { AT_RECURSIVE } else { 0 };
+    let how = how - MsFlags::MS_REC;
+    step!(sys::mount_setattr(top, flags, 0, 0, how.bits()), "mount --make-... ({how:?})")
+}
+
+fn remount(root: &OwnedFd, m: &Mount, options: &Options) -> Result<()> {
+    let top = attempt("open", inside::open(root, m.destination()))?;
+    if options.bind == Reach::No {
+        let (flags, data) = (options.flags() | MsFlags::MS_REMOUNT, options.data.join(","));
+        let call = || mount(NONE, &by_number(&top), NONE, flags, Some(data.as_str()));
+        return step!(call(), "mount -o remount,{data} {}", m.destination().display());
+    }
+    set_attributes(&top, 0, options.top)?;
+    set_attributes(&top, AT_RECURSIVE, options.all)
+}
+
+fn mount_new(plan: &Plan, m: &Mount, target: &OwnedFd, options: &Options) -> Result<()> {
+    let mut flags = options.flags();
+    let mut data = options.data.clone();
+    let mut fstype = m.typ().as_deref().unwrap_or("none");
+    match fstype {
+        "cgroup" | "cgroup2" => {
+            fstype = "cgroup2";
+            data.clear();
+        }
+        "devpts" => {}
+        _ => flags |= nodev(plan, "a", -1, -1),
+    }
+    if fstype == "tmpfs" && !data.iter().any(|word| word.starts_with("mode=")) {
+        let mode = attempt("fstat", stat::fstat(target))?.st_mode & 0o7777;
+        data.push(format!("mode={mode:o}"));
+    }
+    if let Some(label) = plan.linux.mount_label().as_ref().filter(|label| !label.is_empty()) {
+        data.push(format!("context=\"{label}\""));
+    }
+    let source = m.source().as_deref().unwrap_or(Path::new(fstype));
+    let (at, data) = (by_number(target), data.join(","));
+    let call = || mount(Some(source), &at, Some(fstype), flags, Some(data.as_str()));
+    say_step(format_args!("mount -t {fstype} -o {data} {}", source.display()));
+    match call() {
+        Err(Errno::EBUSY | Errno::EPERM) if fstype == "cgroup2" => {
+            bind_cgroup(plan, target, options)
+        }
+        mounted => attempt(format_args!("mount -t {fstype} -o {data}"), mounted),
+    }
+}
+
+/// Where no cgroup file system may be mounted, as in a user namespace, the host's shows the same.
+fn bind_cgroup(plan: &Plan, target: &OwnedFd, options: &Options) -> Result<()> {
+    let (path, reach) = match plan.home.cgroup() {
+        Ok(dir) => (dir, Reach::Top),
+        Err(_) => ("/sys/fs/cgroup".into(), Reach::All),
+    };
+    let tree = bind(&path, reach)?;
+    set_attributes(&tree, depth(reach), options.top)?;
+    step!(sys::move_mount(&tree, target), "mount --move (it)")
 }

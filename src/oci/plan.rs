@@ -2,6 +2,7 @@
 
 use super::namespaces::Namespaces;
 use super::options::Given;
+use super::root::Sources;
 use super::state::Home;
 use super::{fail, list_of};
 use crate::{Result, attempt, error, say_step};
@@ -15,6 +16,8 @@ pub struct Plan {
     pub linux: Linux,
     pub process: Process,
     pub namespaces: Namespaces,
+    /// None: the child opens them itself.
+    pub sources: Option<Sources>,
     /// Where the other end of its terminal goes.
     pub console: Option<UnixStream>,
     /// Whence `start` comes, after `create`.
@@ -36,6 +39,7 @@ impl Plan {
             linux: spec.linux().clone().unwrap_or_default(),
             closed: 3 + c_int::from(preserved),
             namespaces: Namespaces::default(),
+            sources: None,
             start: None,
             home,
             spec,

@@ -3,20 +3,23 @@
 //! by a path that cannot leave the root, and mounted on by its number.
 
 use super::create::wait_for_word;
-use super::devices::{make_devices, nodev};
-use super::mounts::{NONE, PRIVATE, SLAVE, attach, flag, prepare, propagate};
+use super::devices::make_devices;
+use super::mount_options::{Change, Options, Reach, propagation};
+use super::mounts::{
+    PRIVATE, SLAVE, attach, bind, close_devices, open_source, propagate, set_attributes,
+};
 use super::namespaces::{CGROUP, FOR_CHILDREN, IPC, NETWORK, USER, UTS};
 use super::plan::Plan;
-use super::{fail, hooks, inside, list_of, process, terminal};
+use super::{fail, hooks, inside, list_of, process, sys, terminal};
 use crate::{
     DEVICE, Error, Result, attempt, by_number, clone_tree, echo, error, is_dir, netlink_socket,
     new_tree, place, say_step, set_up, tell,
 };
 use libc::{AT_FDCWD, c_int};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::{stat, statvfs};
+use nix::sys::stat;
 use nix::unistd::{self, Gid, Uid};
 use oci_spec::runtime::Mount;
 use std::convert::Infallible;
@@ -63,7 +66,7 @@ fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
     hooks::run(&plan.home, "createContainer", "creating")?;
     if is_dev_read_only {
         let dev = attempt("/dev", inside::open(&root, Path::new("/dev")))?;
-        make_read_only(by_number(&dev))?;
+        make_read_only(&dev)?;
     }
     let cwd = plan.process.cwd();
     attempt(cwd.display(), inside::make(&root, cwd, true))?;
@@ -72,49 +75,73 @@ fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
 
 /// Returns the root, and whether its /dev is to be read-only when all is in it.
 fn build_root(plan: &Plan) -> Result<(OwnedFd, bool)> {
-    let mut mounts = vec![];
-    for m in list_of(plan.spec.mounts()) {
-        mounts.push((m, prepare(plan, m).map_err(|why| named(m, why))?));
-    }
-    let root = attach_root(plan)?;
-    let (mut has_own_dev, mut is_dev_read_only) = (true, false);
-    for (m, mut prepared) in mounts {
-        if m.destination() == Path::new("/dev") {
-            has_own_dev = prepared.tree.is_none();
-            is_dev_read_only = prepared.flags.contains(MsFlags::MS_RDONLY);
-            prepared.flags -= MsFlags::MS_RDONLY;
+    let own;
+    let sources = match &plan.sources {
+        Some(sources) => sources,
+        None => {
+            own = Sources::open(plan)?;
+            &own
         }
-        attach(&root, m, prepared).map_err(|why| named(m, why))?;
+    };
+    let root = attach_root(plan, &sources.root)?;
+    let (mut has_own_dev, mut is_dev_read_only) = (true, false);
+    for (m, tree) in list_of(plan.spec.mounts()).iter().zip(&sources.binds) {
+        if m.destination() == Path::new("/dev") {
+            has_own_dev = tree.is_none();
+            is_dev_read_only = Options::of(m)?.is_read_only();
+        }
+        attach(plan, root, m, tree.as_ref()).map_err(|why| named(m, why))?;
     }
     set_names(plan)?;
     if has_own_dev {
-        make_devices(plan, &root)?;
+        make_devices(plan, root)?;
     }
     for path in list_of(plan.linux.readonly_paths()) {
-        cover(&root, path, false)?;
+        cover(root, path, false)?;
     }
     for path in list_of(plan.linux.masked_paths()) {
-        cover(&root, path, true)?;
+        cover(root, path, true)?;
     }
+    let root = attempt("dup", root.try_clone())?;
     Ok((root, is_dev_read_only))
+}
+
+/// Mounts of the host that the container gets, attached nowhere yet.
+pub struct Sources {
+    root: OwnedFd,
+    /// One for each of the list of mounts that is a bind.
+    binds: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    /// The paths are the caller's, so he must be allowed to follow them.
+    pub fn open(plan: &Plan) -> Result<Sources> {
+        let root = match bind(Path::new(plan.home.text("rootfs")), Reach::All) {
+            Ok(root) => root,
+            Err(Error(_, why)) => return fail(format!("root.path: {why}")),
+        };
+        let mut binds = vec![];
+        for m in list_of(plan.spec.mounts()) {
+            binds.push(open_source(plan, m).map_err(|why| named(m, why))?);
+        }
+        Ok(Sources { root, binds })
+    }
 }
 
 fn named(m: &Mount, Error(_, why): Error) -> Error {
     error(format!("mounts: {:?}: {why}", m.destination()))
 }
 
-fn attach_root(plan: &Plan) -> Result<OwnedFd> {
+fn attach_root<'a>(plan: &Plan, root: &'a OwnedFd) -> Result<&'a OwnedFd> {
     let rootfs = plan.home.text("rootfs");
-    let flags = MsFlags::MS_REC | nodev(plan, "a", -1, -1);
-    let root = match clone_tree(AT_FDCWD, rootfs, flags) {
-        Ok(root) => root,
-        Err(Error(_, why)) => return fail(format!("root.path: {why}")),
-    };
-    propagate("/", SLAVE)?;
-    place(&root, rootfs)?;
-    let wanted = plan.linux.rootfs_propagation().as_deref().and_then(flag).unwrap_or(PRIVATE);
-    let is_private = wanted.contains(MsFlags::MS_PRIVATE);
-    propagate(rootfs, if is_private { PRIVATE } else { SLAVE })?;
+    let host = attempt("/", inside::directory("/"))?;
+    propagate(&host, SLAVE)?;
+    let target = attempt(rootfs, inside::directory(rootfs))?;
+    step!(sys::move_mount(root, &target), "mount --move (it) {rootfs}")?;
+    close_devices(plan, root)?;
+    let wanted = plan.linux.rootfs_propagation().as_deref().and_then(propagation);
+    let is_private = wanted.is_none_or(|how| how.contains(MsFlags::MS_PRIVATE));
+    propagate(root, if is_private { PRIVATE } else { SLAVE })?;
     Ok(root)
 }
 
@@ -155,12 +182,8 @@ fn set_sysctl(plan: &Plan, key: &str, value: &str) -> Result<()> {
     echo(value, format!("/proc/sys/{path}"))
 }
 
-fn make_read_only(path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let now = attempt("statvfs", statvfs::statvfs(path))?.flags().bits();
-    let kept = MsFlags::from_bits_retain(now & 0xf); // nosuid and so on
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept;
-    step!(mount(NONE, path, NONE, flags, NONE), "mount -o remount,bind,ro {}", path.display())
+fn make_read_only(top: &OwnedFd) -> Result<()> {
+    set_attributes(top, 0, Change { set: libc::MOUNT_ATTR_RDONLY, clear: 0 })
 }
 
 /// Masked paths are covered by something empty, read-only ones by themselves.
@@ -183,11 +206,12 @@ fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     step!(unistd::chdir("/"), "cd /")?;
-    if let Some(how) = plan.linux.rootfs_propagation().as_deref().and_then(flag) {
-        propagate("/", how)?;
+    let new_root = attempt("/", inside::directory("/"))?;
+    if let Some(how) = plan.linux.rootfs_propagation().as_deref().and_then(propagation) {
+        propagate(&new_root, how)?;
     }
     if plan.home.state["config"]["root"]["readonly"] == true {
-        make_read_only("/")?;
+        make_read_only(&new_root)?;
     }
     Ok(())
 }

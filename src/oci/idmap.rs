@@ -1,0 +1,48 @@
+//! Mappings of ids: for the container's user namespace, and for mounts.
+
+use super::create::wait_for_word;
+use super::{fail, list_of};
+use crate::{Result, attempt, echo, spawn};
+use nix::sys::wait::waitpid;
+use nix::unistd::{self, Pid};
+use oci_spec::runtime::LinuxIdMapping;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+pub type Mappings = Option<Vec<LinuxIdMapping>>;
+
+/// Writes the mappings of a new user namespace, the one of this process.
+pub fn write(pid: Pid, uids: &Mappings, gids: &Mappings) -> Result<()> {
+    let dir = format!("/proc/{pid}");
+    if !unistd::geteuid().is_root() {
+        echo("deny", format!("{dir}/setgroups"))?;
+    }
+    echo(&lines(list_of(uids)), format!("{dir}/uid_map"))?;
+    echo(&lines(list_of(gids)), format!("{dir}/gid_map"))
+}
+
+fn lines(maps: &[LinuxIdMapping]) -> String {
+    let mut text = String::new();
+    for map in maps {
+        text += &format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
+    }
+    text
+}
+
+/// A user namespace that nobody lives in: only its mappings are wanted.
+pub fn user_namespace(uids: &Mappings, gids: &Mappings) -> Result<OwnedFd> {
+    if list_of(uids).is_empty() || list_of(gids).is_empty() {
+        return fail("expected both uidMappings and gidMappings");
+    }
+    let child = spawn(libc::CLONE_NEWUSER, None, |parent| {
+        wait_for_word(parent)?; // for ever: its end is ours
+        fail("not needed any more")
+    })?;
+    let written = write(child.pid, uids, gids);
+    let path = format!("/proc/{}/ns/user", child.pid);
+    let users = attempt(&path, File::open(&path));
+    drop(child.socket);
+    attempt("waitpid", waitpid(child.pid, None))?;
+    written?;
+    Ok(users?.into())
+}
