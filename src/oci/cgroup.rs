@@ -1,6 +1,7 @@
 //! The container's cgroup, and how limits get into it.
 
 use super::fail;
+use super::limits::KEPT;
 use super::state::Home;
 use crate::{
     Cgroup, Error, ROOTLESS, Result, attempt, cgroups_below, echo, husk_cgroup, pids, read,
@@ -61,7 +62,8 @@ pub fn open(dir: PathBuf) -> Result<Cgroup> {
 
 /// What podman and containerd ask for where their user did not ask for anything is none.
 fn is_limit((file, value): &Limit) -> bool {
-    let defaults = [("pids.max", "2048"), ("cpu.weight", "39")];
+    let defaults =
+        [("pids.max", "2048"), ("cpu.weight", "39"), ("cpu.idle", "0"), ("cpu.max.burst", "0")];
     !value.starts_with("max") && !defaults.contains(&(file, value))
 }
 
@@ -70,13 +72,22 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
     for limit in limits {
         let (file, value) = limit;
         let path = dir.join(file);
+        let controller = file.split('.').next().unwrap_or_default();
         if !path.exists() {
-            hand_down(dir, file.split('.').next().unwrap_or_default());
+            hand_down(dir, controller);
         }
-        if !path.exists() && !is_limit(limit) {
+        if !path.exists() {
+            if is_limit(limit) && !file.contains(".rsvd.") {
+                return fail(format!("linux.resources: {file}: no {controller} controller here"));
+            }
             continue;
         }
-        if let Err(Error(_, why)) = echo(value, path) {
+        let mut value = value.clone();
+        if value.contains(KEPT) {
+            let now = read(&path)?;
+            value = value.replace(KEPT, now.split(' ').next().unwrap_or("max"));
+        }
+        if let Err(Error(_, why)) = echo(&value, path) {
             return fail(format!("linux.resources: {why}"));
         }
     }

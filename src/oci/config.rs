@@ -12,24 +12,6 @@ use std::path::Path;
 const REFUSED: [&str; 4] =
     ["/vm", "/linux/intelRdt", "/linux/timeOffsets", "/linux/seccomp/listenerPath"];
 
-/// Not supported, and only missed.
-const IGNORED: [&str; 14] = [
-    "/process/ioPriority",
-    "/process/scheduler",
-    "/process/execCPUAffinity",
-    "/linux/personality",
-    "/linux/memoryPolicy",
-    "/linux/netDevices",
-    "/linux/resources/network",
-    "/linux/resources/rdma",
-    "/linux/resources/memory/kernel",
-    "/linux/resources/memory/kernelTCP",
-    "/linux/resources/memory/swappiness",
-    "/linux/resources/memory/disableOOMKiller",
-    "/linux/resources/cpu/realtimeRuntime",
-    "/linux/resources/cpu/realtimePeriod",
-];
-
 /// The bundle's config.json, as it is and by its types.
 pub fn read_config(bundle: &Path) -> Result<(Value, Spec)> {
     let path = bundle.join("config.json");
@@ -38,11 +20,6 @@ pub fn read_config(bundle: &Path) -> Result<(Value, Spec)> {
     for field in REFUSED {
         if is_set(field) {
             return fail(format!("config.json: {field}: not supported"));
-        }
-    }
-    for field in IGNORED {
-        if is_set(field) {
-            log::warn(format!("config.json: {field}: not supported, ignored"));
         }
     }
     if spec.process().is_none() || spec.root().is_none() || !spec.version().starts_with("1.") {
@@ -57,14 +34,36 @@ pub fn read_json<T: DeserializeOwned>(path: &str) -> Result<(Value, T)> {
     let json = serde_json::from_slice(&text);
     let mut json: Value = json.map_err(|why| error(format!("{path}: {why}")))?;
     forget_new_capabilities(path, &mut json);
+    let flags = take_scheduler_flags(&mut json);
     let mut track = serde_path_to_error::Track::new();
     let fields = serde_path_to_error::Deserializer::new(&json, &mut track);
     let unknown =
         |field: serde_ignored::Path| log::warn(format!("{path}: {field}: unknown, ignored"));
-    match serde_ignored::deserialize(fields, unknown) {
-        Ok(typed) => Ok((json, typed)),
-        Err(why) => fail(format!("{path}: {}: {why}", track.path())),
+    let typed = match serde_ignored::deserialize(fields, unknown) {
+        Ok(typed) => typed,
+        Err(why) => return fail(format!("{path}: {}: {why}", track.path())),
+    };
+    if let Some((place, flags)) = flags
+        && let Some(there) = json.pointer_mut(place)
+    {
+        *there = flags;
     }
+    Ok((json, typed))
+}
+
+/// The types have other names for them, so `scheduler_flags` looks here.
+fn take_scheduler_flags(json: &mut Value) -> Option<(&'static str, Value)> {
+    for place in ["/process/scheduler/flags", "/scheduler/flags"] {
+        if let Some(flags) = json.pointer_mut(place) {
+            return Some((place, flags.take()));
+        }
+    }
+    None
+}
+
+pub fn scheduler_flags(process: &Value) -> Vec<String> {
+    let Some(flags) = process["scheduler"]["flags"].as_array() else { return vec![] };
+    flags.iter().filter_map(Value::as_str).map(str::to_string).collect()
 }
 
 /// A capability may be a newer kernel's: runtime-spec has it warned of, not refused.

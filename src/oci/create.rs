@@ -40,6 +40,7 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
     });
     let process = spec.process().clone().unwrap_or_default();
     let mut plan = Plan::new(home, spec, process, given)?;
+    plan.scheduler_flags = config::scheduler_flags(&plan.home.state["config"]["process"]);
     plan.namespaces = Namespaces::of(&plan.linux)?;
     plan.home.make()?;
     let outcome = create_in(&mut plan, given);
@@ -51,7 +52,10 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
 
 fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     let is_run = given.words[0] == "run";
-    let limits = limits::limits(&plan.home.state["config"]["linux"]["resources"])?;
+    let limits = match plan.linux.resources() {
+        Some(resources) => limits::limits(resources)?,
+        None => vec![],
+    };
     let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
     plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
     if !is_run {

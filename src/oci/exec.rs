@@ -1,12 +1,12 @@
 //! exec: the same steps, but the namespaces are there already.
 
-use super::config::read_json;
+use super::config::{read_json, scheduler_flags};
 use super::create::{attend, launch};
 use super::namespaces::Namespaces;
 use super::options::Given;
 use super::plan::Plan;
 use super::state::Home;
-use super::{cgroup, fail};
+use super::{cgroup, fail, scheduling};
 use crate::{Result, error, shield};
 use oci_spec::runtime::{Process, Spec};
 use serde::Deserialize;
@@ -27,9 +27,12 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
     }
     let Some((_, pidfd)) = home.first() else { return fail("container not running") };
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
-    let process = match given.get("process") {
-        Some(path) => read_json(path)?.1,
-        None => by_options(spec.process().clone().unwrap_or_default(), given),
+    let (json, process) = match given.get("process") {
+        Some(path) => read_json(path)?,
+        None => {
+            let process = spec.process().clone().unwrap_or_default();
+            (home.state["config"]["process"].clone(), by_options(process, given))
+        }
     };
     let cgroup = match home.cgroup() {
         Ok(dir) => Some(cgroup::open(dir)?),
@@ -37,6 +40,11 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
     };
     let mut plan = Plan::new(home, spec, process, given)?;
     plan.namespaces = Namespaces::of_process(&plan.linux, pidfd);
+    plan.scheduler_flags = scheduler_flags(&json);
+    if let Some(affinity) = plan.process.exec_cpu_affinity() {
+        let list = affinity.initial().as_deref();
+        scheduling::set_affinity("process.execCPUAffinity.initial", list)?;
+    }
     let child = launch(&plan, cgroup.as_ref(), given)?;
     attend(&plan, &child, given)
 }

@@ -12,6 +12,7 @@ mod exec; // one more process in a container that runs
 mod hooks; // other people's programs, at given moments
 mod idmap; // mappings of user and group ids
 mod inside; // paths of the root file system, which nothing leads out of
+mod io_limits; // those of devices
 mod limits; // linux.resources, as files of cgroup 2
 mod log; // messages for whoever has called us
 mod mount_options; // their options
@@ -22,6 +23,7 @@ mod plan; // what parent and child both know of the process that they start
 mod process; // the child's last steps, to the exec
 mod rights; // ids, capabilities, rlimits
 mod root; // the root file system: the child's first half
+mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
 mod state; // what is known of a container
 mod sys; // system calls

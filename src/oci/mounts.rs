@@ -20,6 +20,9 @@ pub const NONE: Option<&str> = None;
 pub const PRIVATE: MsFlags = MsFlags::MS_PRIVATE.union(MsFlags::MS_REC);
 pub const SLAVE: MsFlags = MsFlags::MS_SLAVE.union(MsFlags::MS_REC);
 
+/// The file by which SELinux is switched on and off.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
 /// What to bind, if it is a bind: made while mounts of the host still spread to us, and by whoever
 /// may look at its path.
 pub fn open_source(plan: &Plan, m: &Mount) -> Result<Option<OwnedFd>> {
@@ -176,6 +179,9 @@ fn mount_new(plan: &Plan, m: &Mount, target: &OwnedFd, options: &Options) -> Res
         data.push(format!("mode={mode:o}"));
     }
     if let Some(label) = plan.linux.mount_label().as_ref().filter(|label| !label.is_empty()) {
+        if !Path::new(SELINUX).exists() {
+            return fail("linux.mountLabel: this kernel has no SELinux");
+        }
         data.push(format!("context=\"{label}\""));
     }
     let source = m.source().as_deref().unwrap_or(Path::new(fstype));

@@ -15,6 +15,7 @@ pub struct Plan {
     pub spec: Spec,
     pub linux: Linux,
     pub process: Process,
+    pub scheduler_flags: Vec<String>,
     pub namespaces: Namespaces,
     /// None: the child opens them itself.
     pub sources: Option<Sources>,
@@ -39,6 +40,7 @@ impl Plan {
             linux: spec.linux().clone().unwrap_or_default(),
             closed: 3 + c_int::from(preserved),
             namespaces: Namespaces::default(),
+            scheduler_flags: vec![],
             sources: None,
             start: None,
             home,

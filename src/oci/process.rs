@@ -2,7 +2,7 @@
 
 use super::create::wait_for_word;
 use super::plan::Plan;
-use super::{hooks, list_of, log, rights, seccomp};
+use super::{hooks, list_of, log, rights, scheduling, seccomp};
 use crate::{Result, attempt, c_string, close_others, echo, error, open_workdir, say_step, tell};
 use libc::c_int;
 use nix::errno::Errno;
@@ -39,6 +39,11 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let process = &plan.process;
     let cwd = process.cwd();
     let workdir = attempt(format!("process.cwd {}", cwd.display()), open_workdir(cwd))?;
+    if let (false, Some(affinity)) = (plan.is_new(), process.exec_cpu_affinity()) {
+        let list = affinity.cpu_affinity_final().as_deref();
+        scheduling::set_affinity("process.execCPUAffinity.final", list)?;
+    }
+    scheduling::apply(plan)?;
     rights::set_rlimits(process)?;
     let filter = match plan.linux.seccomp() {
         Some(profile) => Some(seccomp::filter(profile)?),

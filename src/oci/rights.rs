@@ -1,20 +1,22 @@
 //! Ids, capabilities, resource limits.
 
-use super::{list_of, log};
+use super::{fail, list_of, log, sys};
 use crate::{ROOTLESS, Result, attempt, capability, say_step};
 use capctl::{CapSet, CapState, ambient, bounding};
-use nix::errno::Errno;
 use nix::sys::{prctl, stat};
 use nix::unistd::{self, Gid, Uid};
 use oci_spec::runtime::{Capabilities, Process};
 
 pub fn set_rlimits(process: &Process) -> Result<()> {
+    let mut seen = vec![];
     for limit in list_of(process.rlimits()) {
-        let value = libc::rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
-        // SAFETY: the kernel reads one rlimit. Its numbers follow the order of these names.
-        let set = unsafe { libc::setrlimit(limit.typ() as u32, &value) };
         let (typ, soft, hard) = (limit.typ(), limit.soft(), limit.hard());
-        step!(Errno::result(set), "process.rlimits: {typ} {soft}:{hard}")?;
+        if seen.contains(&typ) {
+            return fail(format!("process.rlimits: {typ}: twice"));
+        }
+        seen.push(typ);
+        // The kernel's numbers follow the order of these names.
+        step!(sys::setrlimit(typ as u32, soft, hard), "process.rlimits: {typ} {soft}:{hard}")?;
     }
     Ok(())
 }

@@ -166,7 +166,10 @@ fn set_names(plan: &Plan) -> Result<()> {
         set_sysctl(plan, key, value)?;
     }
     if let Some(name) = plan.spec.domainname().as_ref().filter(|name| !name.is_empty()) {
-        set_sysctl(plan, "kernel.domainname", name)?;
+        if !plan.has(UTS) {
+            return fail("domainname: expected a uts namespace");
+        }
+        echo(name, "/proc/sys/kernel/domainname")?;
     }
     // SAFETY: without a name, KEYCTL_JOIN_SESSION_KEYRING (1) takes integers only.
     unsafe { libc::syscall(libc::SYS_keyctl, 1, 0) }; // the caller's session keyring stays his
@@ -174,12 +177,26 @@ fn set_names(plan: &Plan) -> Result<()> {
 }
 
 fn set_sysctl(plan: &Plan, key: &str, value: &str) -> Result<()> {
-    let path = key.replace('.', "/");
+    let path = sysctl_path(key);
     let is_own = |(flag, start): &(c_int, &str)| plan.has(*flag) && path.starts_with(start);
-    if !SYSCTLS.iter().any(is_own) {
+    if !SYSCTLS.iter().any(is_own) || path.split('/').any(|part| part == "..") {
         return fail(format!("linux.sysctl.{key}: not in a namespace of its own"));
     }
     echo(value, format!("/proc/sys/{path}"))
+}
+
+/// As in sysctl(8): if the first separator is a slash, a dot is part of a name.
+fn sysctl_path(key: &str) -> String {
+    let first = key.chars().find(|c| ['.', '/'].contains(c));
+    if first == Some('/') {
+        return key.to_string();
+    }
+    let swapped = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    key.chars().map(swapped).collect()
 }
 
 fn make_read_only(top: &OwnedFd) -> Result<()> {

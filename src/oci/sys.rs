@@ -62,3 +62,46 @@ pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let moved = unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, empty, flags) };
     Errno::result(moved).map(drop)
 }
+
+/// personality(2): the process's execution domain, such as PER_LINUX32.
+pub fn personality(domain: c_int) -> Result<(), Errno> {
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::personality(domain as libc::c_ulong) }).map(drop)
+}
+
+/// setrlimit(2) by number: nix has a limit's name only.
+pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let value = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one rlimit.
+    Errno::result(unsafe { libc::setrlimit(resource, &value) }).map(drop)
+}
+
+/// sched_setattr(2) of this process. `attributes` is struct sched_attr with 56 bytes, but for its
+/// first field, the size.
+pub fn sched_setattr(attributes: &libc::sched_attr, clamps: [u32; 2]) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Attributes {
+        first: libc::sched_attr,
+        clamps: [u32; 2], // utilization: at least, at most
+    }
+    let mut all = Attributes { first: *attributes, clamps };
+    all.first.size = mem::size_of::<Attributes>() as u32;
+    // SAFETY: the kernel reads `size` bytes.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const all, 0) }).map(drop)
+}
+
+/// ioprio_set(2) of this process.
+pub fn ioprio_set(priority: c_int) -> Result<(), Errno> {
+    const WHO_PROCESS: c_int = 1;
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) })
+        .map(drop)
+}
+
+/// set_mempolicy(2): a mode with its flags, and a bit for each node.
+pub fn set_mempolicy(mode: c_int, nodes: &[u64]) -> Result<(), Errno> {
+    let (mask, bits) = (nodes.as_ptr(), nodes.len() * 64 + 1); // the kernel counts one less
+    let (mask, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (mask, bits) };
+    // SAFETY: the kernel reads as many bits as the mask has.
+    Errno::result(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}

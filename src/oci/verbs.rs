@@ -11,8 +11,8 @@ use crate::{
 use libc::c_int;
 use nix::sys::signal::Signal;
 use nix::unistd;
-use oci_spec::runtime::Spec;
-use serde_json::{Value, json};
+use oci_spec::runtime::{LinuxResources, Spec};
+use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -142,7 +142,7 @@ pub fn update(home: Home, given: &Given) -> Result<u8> {
         None | Some("-") => "/proc/self/fd/0",
         Some(path) => path,
     };
-    let (resources, _) = read_json::<Value>(path)?;
+    let (_, resources) = read_json::<LinuxResources>(path)?;
     if home.status() == "stopped" {
         return fail("container not running");
     }
