@@ -3,10 +3,10 @@
 use super::fail;
 use super::limits::KEPT;
 use super::state::Home;
-use crate::{
-    Cgroup, Error, ROOTLESS, Result, attempt, cgroups_below, echo, husk_cgroup, pids, read,
-    remove_cgroup, say_step,
-};
+use crate::caller::is_rootless;
+use crate::cgroups::{self, cgroups_below, pids};
+use crate::containers;
+use crate::step::{Error, Result, attempt, cat, echo, step};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ pub type Limit = (String, String);
 
 /// Without the right to a cgroup of its own, a container has none, unless limits are asked for.
 pub fn make(home: &Home, wanted: &Option<PathBuf>, limits: &[Limit]) -> Result<Option<Cgroup>> {
-    let husk = match husk_cgroup() {
-        Err(_) if *ROOTLESS && !limits.iter().any(is_limit) => return Ok(None),
+    let husk = match containers::husk_dir() {
+        Err(_) if is_rootless() && !limits.iter().any(is_limit) => return Ok(None),
         husk => husk?,
     };
     let path = match wanted {
@@ -25,12 +25,12 @@ pub fn make(home: &Home, wanted: &Option<PathBuf>, limits: &[Limit]) -> Result<O
     };
     let dir = husk.with_file_name(path);
     step!(fs::create_dir_all(&dir), "mkdir -p {}", dir.display())?;
-    let events = read(dir.join("cgroup.events"))?;
+    let events = cat(dir.join("cgroup.events"))?;
     if events.contains("populated 1") || events.contains("frozen 1") {
         return fail(format!("container's cgroup is not empty, or frozen: {}", dir.display()));
     }
     if let Err(why) = set_limits(&dir, limits) {
-        remove_cgroup(&dir);
+        cgroups::remove(&dir);
         return Err(why);
     }
     open(dir).map(Some)
@@ -53,11 +53,15 @@ fn below_top(path: &str) -> PathBuf {
     dir.join(format!("{prefix}-{name}.scope"))
 }
 
-/// Nothing of the walk's sweeps these cgroups, so the lock is of no use here.
+/// Nothing of the walk's sweeps these cgroups, so they need no lock.
+pub struct Cgroup {
+    pub dir: PathBuf,
+    pub fd: File,
+}
+
 pub fn open(dir: PathBuf) -> Result<Cgroup> {
     let fd = attempt(dir.display(), File::open(&dir))?;
-    let lock = attempt(dir.display(), fd.try_clone())?;
-    Ok(Cgroup { fd, lock, dir })
+    Ok(Cgroup { dir, fd })
 }
 
 /// What podman and containerd ask for where their user did not ask for anything is none.
@@ -84,10 +88,10 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
         }
         let mut value = value.clone();
         if value.contains(KEPT) {
-            let now = read(&path)?;
+            let now = cat(&path)?;
             value = value.replace(KEPT, now.split(' ').next().unwrap_or("max"));
         }
-        if let Err(Error(_, why)) = echo(&value, path) {
+        if let Err(Error { why, .. }) = echo(&value, path) {
             return fail(format!("linux.resources: {why}"));
         }
     }

@@ -1,7 +1,7 @@
 //! config.json: reading it, and what is refused.
 
 use super::{fail, is_nothing, log};
-use crate::{Result, attempt, error};
+use crate::step::{Result, attempt, error};
 use oci_spec::runtime::{Capability, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! tmpcopyup: a tmpfs begins with what is in the directory that it covers.
 
-use crate::by_number;
+use crate::paths::by_number;
 use nix::fcntl::{self, AtFlags, OFlag};
 use nix::sys::stat::{self, FileStat, Mode, SFlag};
 use nix::unistd::{self, Gid, Uid};

@@ -2,12 +2,11 @@
 
 use super::plan::Plan;
 use super::{inside, list_of, log};
-use crate::{
-    DEVICE, DEVICES, LINKS, Result, attempt, by_number, clone_tree, place, read, say_step,
-};
-use libc::AT_FDCWD;
+use crate::mounts::{DEVICE, DEVICES, LINKS, bind};
+use crate::step::{Result, attempt, cat, step};
+use crate::sys;
 use nix::errno::Errno;
-use nix::mount::MsFlags;
+use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{self, Mode, SFlag};
 use nix::unistd;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
@@ -15,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
-pub fn nodev(plan: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
+pub fn nodev(plan: &Plan, kind: &str, major: i64, minor: i64) -> u64 {
     let Some(resources) = plan.linux.resources() else { return closed(kind == "a") };
     let fits = |rule: &&LinuxDeviceCgroup| is_about(rule, kind, major, minor);
     match list_of(resources.devices()).iter().rfind(fits) {
@@ -24,8 +23,8 @@ pub fn nodev(plan: &Plan, kind: &str, major: i64, minor: i64) -> MsFlags {
     }
 }
 
-fn closed(is_so: bool) -> MsFlags {
-    if is_so { MsFlags::MS_NODEV } else { MsFlags::empty() }
+fn closed(is_so: bool) -> u64 {
+    if is_so { libc::MOUNT_ATTR_NODEV } else { 0 }
 }
 
 fn is_about(rule: &LinuxDeviceCgroup, kind: &str, major: i64, minor: i64) -> bool {
@@ -40,16 +39,15 @@ fn is_about(rule: &LinuxDeviceCgroup, kind: &str, major: i64, minor: i64) -> boo
 
 /// The nodes that every container has, those of config.json, and the usual links.
 pub fn make_devices(plan: &Plan, root: &OwnedFd) -> Result<()> {
-    for name in DEVICES.split(' ') {
+    for name in DEVICES {
         let path = Path::new("/dev").join(name);
-        bind_device(root, &path, &path, MsFlags::empty())?;
+        bind_device(root, &path, &path, 0)?;
     }
     for device in list_of(plan.linux.devices()) {
         make_device(plan, root, device)?;
     }
     let dev = attempt("/dev", inside::make(root, Path::new("/dev"), true))?;
-    for link in LINKS.split_whitespace() {
-        let Some((name, to)) = link.split_once('=') else { continue };
+    for (name, to) in LINKS {
         match unistd::symlinkat(to, &dev, name) {
             Err(Errno::EEXIST) => {}
             made => step!(made, "ln -s {to} /dev/{name}")?,
@@ -59,9 +57,10 @@ pub fn make_devices(plan: &Plan, root: &OwnedFd) -> Result<()> {
 }
 
 /// Read-only: a chmod or chown in the container must not reach the host's own node.
-fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: MsFlags) -> Result<()> {
+fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: u64) -> Result<()> {
     let target = attempt(path.display(), inside::make(root, path, false))?;
-    place(&clone_tree(AT_FDCWD, node, DEVICE | nodev)?, by_number(&target))
+    let node = bind(AT_FDCWD, node, DEVICE | nodev, false)?;
+    step!(sys::move_mount(&node, &target), "mount --move (it) {}", path.display())
 }
 
 fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
@@ -107,7 +106,7 @@ fn host_node(device: &LinuxDevice) -> Option<PathBuf> {
     if is_it(device.path()) {
         return Some(device.path().clone());
     }
-    let uevent = read(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).ok()?;
+    let uevent = cat(format!("/sys/dev/{dir}/{major}:{minor}/uevent")).ok()?;
     let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     let path = Path::new("/dev").join(name);
     is_it(&path).then_some(path)

@@ -1,19 +1,21 @@
 //! exec: the same steps, but the namespaces are there already.
 
 use super::config::{read_json, scheduler_flags};
-use super::create::{attend, launch};
+use super::create::attend;
 use super::namespaces::Namespaces;
 use super::options::Given;
 use super::plan::Plan;
+use super::spawn::launch;
 use super::state::Home;
 use super::{cgroup, fail, scheduling};
-use crate::{Result, error, shield};
+use crate::shield;
+use crate::step::{Result, error};
 use oci_spec::runtime::{Process, Spec};
 use serde::Deserialize;
 use std::fs::File;
 
 pub fn exec(home: Home, given: &Given) -> Result<u8> {
-    shield()?;
+    shield::raise()?;
     let is_locked = match File::open(&home.path) {
         Ok(file) => file.try_lock_shared().is_err(),
         Err(_) => true,

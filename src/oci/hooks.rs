@@ -2,7 +2,8 @@
 
 use super::state::Home;
 use super::{fail, list_of, log};
-use crate::{Error, Result, attempt, error, say_step, wait_while};
+use crate::cgroups::wait_while;
+use crate::step::{Error, Result, attempt, error, step};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::Hook;
 use serde::Deserialize;
@@ -19,7 +20,7 @@ pub fn run(home: &Home, kind: &str, status: &str) -> Result<()> {
     for hook in hooks.map_err(error)?.unwrap_or_default() {
         let what = format!("{kind} hook {}", hook.path().display());
         match run_one(&hook, &what, &home.report(status)) {
-            Err(Error(_, why)) if kind.starts_with("post") => log::warn(why),
+            Err(Error { why, .. }) if kind.starts_with("post") => log::warn(why),
             outcome => outcome?,
         }
     }

@@ -3,7 +3,7 @@
 use super::cgroup::Limit;
 use super::limits::{limit, refused};
 use super::list_of;
-use crate::Result;
+use crate::step::Result;
 use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
 
 pub fn limits(resources: &LinuxResources, found: &mut Vec<Limit>) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use super::cgroup::Limit;
 use super::{fail, io_limits};
-use crate::Result;
+use crate::step::Result;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use std::collections::HashMap;
 

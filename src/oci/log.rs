@@ -2,12 +2,12 @@
 //! containerd's shim read.
 
 use super::options::Given;
-use crate::{Result, attempt};
+use crate::step::{Result, attempt};
 use serde_json::json;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -35,6 +35,6 @@ pub fn now() -> String {
 }
 
 /// For those who close all other files. It is no directory, so it leads nowhere.
-pub fn descriptor() -> Option<RawFd> {
-    LOG.get().map(|file| file.as_raw_fd())
+pub fn descriptor() -> Option<BorrowedFd<'static>> {
+    LOG.get().map(AsFd::as_fd)
 }

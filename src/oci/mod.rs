@@ -3,6 +3,9 @@
 //! it step by step: the runtime-spec of the Open Container Initiative. Built with the feature `oci`
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
+use crate::caller::is_rootless;
+use crate::step::{Error, Result, error, print};
+mod calls; // system calls that the walk does not need
 mod cgroup; // the container's cgroup, and how limits get into it
 mod config; // config.json: reading it, and what is refused
 mod copy_up; // tmpcopyup
@@ -19,18 +22,18 @@ mod mount_options; // their options
 mod mounts; // the list of mounts
 mod namespaces; // which to make, which to join
 mod options; // the command line
-mod plan; // what parent and child both know of the process that they start
+mod plan; // what parent and child know of the process that they start
 mod process; // the child's last steps, to the exec
 mod rights; // ids, capabilities, rlimits
 mod root; // the root file system: the child's first half
 mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
+mod spawn; // the child's start
 mod state; // what is known of a container
-mod sys; // system calls
 mod terminal; // process.terminal
 mod verbs; // kill, delete, list, pause, update and the like
+mod words; // what parent and child say to each other
 
-use crate::{Error, ROOTLESS, Result, error, print};
 use nix::unistd;
 use options::Given;
 use serde_json::Value;
@@ -77,7 +80,8 @@ fn fail<T>(why: impl Display) -> Result<T> {
 }
 
 fn show(json: &Value) -> Result<u8> {
-    print(&format!("{json:#}\n"))
+    print(&format!("{json:#}\n"))?;
+    Ok(0)
 }
 
 /// Absent, or what means the same.
@@ -90,10 +94,16 @@ fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
 }
 
+/// By the name that makes this program an OCI runtime?
+pub fn is_called() -> bool {
+    let name = env::args_os().next().unwrap_or_default();
+    name.as_encoded_bytes().ends_with(b"husk-oci")
+}
+
 pub fn main() -> ExitCode {
     match command() {
         Ok(status) => ExitCode::from(status),
-        Err(Error(_, why)) => {
+        Err(Error { why, .. }) => {
             log::write("error", &why);
             let line = format!("husk-oci: {}\n", why.replace(char::is_control, "?"));
             let _ = io::stderr().write_all(line.as_bytes());
@@ -108,10 +118,12 @@ fn command() -> Result<u8> {
     log::open(&given)?;
     if given.is("version") {
         let version = env!("CARGO_PKG_VERSION");
-        return print(&format!("husk-oci version {version}\nspec: {SPEC_VERSION}\n"));
+        print(&format!("husk-oci version {version}\nspec: {SPEC_VERSION}\n"))?;
+        return Ok(0);
     }
     if given.is("help") {
-        return print(&help());
+        print(&help())?;
+        return Ok(0);
     }
     // See `create::is_alone`: this would be the host's own file.
     if unistd::getpid().as_raw() == 1 {
@@ -144,7 +156,7 @@ fn state_directory(given: &Given) -> PathBuf {
     if let Some(path) = given.get("root") {
         return path.into();
     }
-    if !*ROOTLESS {
+    if !is_rootless() {
         return "/run/husk".into();
     }
     match env::var_os("XDG_RUNTIME_DIR") {

@@ -1,7 +1,7 @@
 //! The options of a mount, in the words of mount(8) and config.md.
 
 use super::{fail, list_of, log};
-use crate::Result;
+use crate::step::Result;
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,

@@ -5,9 +5,12 @@ use super::idmap;
 use super::mount_options::{Change, Options, Reach};
 use super::namespaces::{CGROUP, NETWORK, USER};
 use super::plan::Plan;
-use super::{copy_up, fail, inside, sys};
-use crate::{ROOTLESS, Result, attempt, by_number, is_dir, say_step};
-use libc::{AT_RECURSIVE, MOUNT_ATTR_NODEV, c_int};
+use super::{calls, copy_up, fail, inside};
+use crate::caller::is_rootless;
+use crate::paths::{by_number, is_dir};
+use crate::step::{Result, attempt, say_step, step};
+use crate::sys;
+use libc::{AT_RECURSIVE, c_int};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MsFlags, mount};
@@ -60,7 +63,9 @@ fn source(plan: &Plan, m: &Mount, options: &Options) -> Result<Option<(PathBuf, 
             Ok(plan.home.cgroup().ok().map(|dir| (dir, Reach::Top)))
         }
         // It shows a network, and only its owner may mount one.
-        Some("sysfs") if *ROOTLESS && new & NETWORK == 0 => Ok(Some(("/sys".into(), Reach::All))),
+        Some("sysfs") if is_rootless() && new & NETWORK == 0 => {
+            Ok(Some(("/sys".into(), Reach::All)))
+        }
         _ => Ok(None),
     }
 }
@@ -75,7 +80,7 @@ fn map_owners(plan: &Plan, m: &Mount, tree: &OwnedFd, reach: Reach) -> Result<()
         return fail("idmap: expected uidMappings and gidMappings, or a new user namespace");
     };
     let flags = depth(reach);
-    step!(sys::mount_setattr_idmap(tree, flags, users), "mount_setattr MOUNT_ATTR_IDMAP")
+    step!(calls::mount_setattr_idmap(tree, flags, users), "mount_setattr MOUNT_ATTR_IDMAP")
 }
 
 /// Brings a mount into the root.
@@ -127,10 +132,7 @@ pub fn set_attributes(top: &OwnedFd, flags: c_int, change: Change) -> Result<()>
 
 /// Where the rules don't open all devices, a volume opens none.
 pub fn close_devices(plan: &Plan, top: &OwnedFd) -> Result<()> {
-    if nodev(plan, "a", -1, -1).is_empty() {
-        return Ok(());
-    }
-    set_attributes(top, AT_RECURSIVE, Change { set: MOUNT_ATTR_NODEV, clear: 0 })
+    set_attributes(top, AT_RECURSIVE, Change { set: nodev(plan, "a", -1, -1), clear: 0 })
 }
 
 /// A clone of the host's mounts spreads as they do. If the words are about the top only, those
@@ -172,7 +174,8 @@ fn mount_new(plan: &Plan, m: &Mount, target: &OwnedFd, options: &Options) -> Res
             data.clear();
         }
         "devpts" => {}
-        _ => flags |= nodev(plan, "a", -1, -1),
+        _ if nodev(plan, "a", -1, -1) != 0 => flags |= MsFlags::MS_NODEV,
+        _ => {}
     }
     if fstype == "tmpfs" && !data.iter().any(|word| word.starts_with("mode=")) {
         let mode = attempt("fstat", stat::fstat(target))?.st_mode & 0o7777;

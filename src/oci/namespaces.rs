@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::{fail, list_of};
-use crate::{Result, attempt, say_step};
+use crate::step::{Result, attempt, step};
 use libc::c_int;
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Linux, LinuxNamespaceType};

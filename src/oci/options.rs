@@ -1,5 +1,6 @@
 //! The command line: options, which may stand anywhere, and words.
 
+use crate::step::Result;
 use lexopt::{Arg, ValueExt};
 
 /// For all verbs, with "=" if they take a value. `-x` is short for the first that begins with an x.

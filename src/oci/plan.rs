@@ -5,8 +5,8 @@ use super::options::Given;
 use super::root::Sources;
 use super::state::Home;
 use super::{fail, list_of};
-use crate::{Result, attempt, error, say_step};
-use libc::c_int;
+use crate::step::{Result, error, step};
+use libc::c_uint;
 use oci_spec::runtime::{Linux, Process, Spec};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -24,7 +24,7 @@ pub struct Plan {
     /// Whence `start` comes, after `create`.
     pub start: Option<UnixListener>,
     /// The first file descriptor that the command does not get.
-    pub closed: c_int,
+    pub closed: c_uint,
 }
 
 impl Plan {
@@ -38,7 +38,7 @@ impl Plan {
         Ok(Plan {
             console: console(&process, given)?,
             linux: spec.linux().clone().unwrap_or_default(),
-            closed: 3 + c_int::from(preserved),
+            closed: 3 + c_uint::from(preserved),
             namespaces: Namespaces::default(),
             scheduler_flags: vec![],
             sources: None,

@@ -1,10 +1,12 @@
 //! The child's last steps, to the exec.
 
-use super::create::wait_for_word;
 use super::plan::Plan;
-use super::{hooks, list_of, log, rights, scheduling, seccomp};
-use crate::{Result, attempt, c_string, close_others, echo, error, open_workdir, say_step, tell};
-use libc::c_int;
+use super::words::{tell, wait_for_word};
+use super::{calls, hooks, list_of, log, rights, scheduling, seccomp};
+use crate::paths::c_string;
+use crate::paths::{Make, Tree};
+use crate::step::{Result, attempt, echo, error, step};
+use crate::sys;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
@@ -14,7 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,10 @@ pub fn write_own_files(process: &Process) -> Result<()> {
 pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let process = &plan.process;
     let cwd = process.cwd();
-    let workdir = attempt(format!("process.cwd {}", cwd.display()), open_workdir(cwd))?;
+    let workdir = attempt(
+        format!("process.cwd {}", cwd.display()),
+        Tree::Own.open_or_make(cwd, Make::Nothing),
+    )?;
     if let (false, Some(affinity)) = (plan.is_new(), process.exec_cpu_affinity()) {
         let list = affinity.cpu_affinity_final().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.final", list)?;
@@ -49,7 +54,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
         Some(profile) => Some(seccomp::filter(profile)?),
         None => None,
     };
-    close_all_but(plan, &[parent.as_raw_fd(), workdir.as_raw_fd()]);
+    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
     let is_bound = process.no_new_privileges() == Some(true);
     if let (false, Some(filter)) = (is_bound, &filter) {
         seccomp::install(filter)?; // needs a capability that is about to go
@@ -80,23 +85,18 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
 }
 
 /// Before the filter, which may forbid it.
-fn close_all_but(plan: &Plan, needed: &[c_int]) {
+fn close_all_but(plan: &Plan, needed: &[BorrowedFd]) {
     let mut kept = needed.to_vec();
-    kept.extend(plan.start.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(plan.start.as_ref().map(AsFd::as_fd));
     kept.extend(log::descriptor());
-    kept.sort();
-    close_others(plan.closed, &kept);
+    sys::close_others(plan.closed, &kept);
 }
 
 fn wait_for_start(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let Some(start) = &plan.start else { return wait_for_word(parent) };
-    tell(parent, &[0], "created")?;
+    tell(parent, "created")?;
     let (caller, _) = attempt("accept", start.accept())?;
-    let (from, to) = (caller.as_raw_fd(), parent.as_raw_fd());
-    // SAFETY: from now on it is the caller of `start` whom an error must reach.
-    let moved = unsafe { libc::dup3(from, to, libc::O_CLOEXEC) };
-    attempt("dup3", Errno::result(moved))?;
-    Ok(())
+    attempt("dup3", calls::dup3(&caller, parent)) // whom an error must reach from now on
 }
 
 fn c_strings(list: &[String]) -> Result<Vec<CString>> {

@@ -1,7 +1,9 @@
 //! Ids, capabilities, resource limits.
 
-use super::{fail, list_of, log, sys};
-use crate::{ROOTLESS, Result, attempt, capability, say_step};
+use super::{calls, fail, list_of, log};
+use crate::caller::is_rootless;
+use crate::lockdown::capability;
+use crate::step::{Result, attempt, step};
 use capctl::{CapSet, CapState, ambient, bounding};
 use nix::sys::{prctl, stat};
 use nix::unistd::{self, Gid, Uid};
@@ -16,7 +18,7 @@ pub fn set_rlimits(process: &Process) -> Result<()> {
         }
         seen.push(typ);
         // The kernel's numbers follow the order of these names.
-        step!(sys::setrlimit(typ as u32, soft, hard), "process.rlimits: {typ} {soft}:{hard}")?;
+        step!(calls::setrlimit(typ as u32, soft, hard), "process.rlimits: {typ} {soft}:{hard}")?;
     }
     Ok(())
 }
@@ -66,7 +68,7 @@ fn become_ids(process: &Process) -> Result<()> {
         groups.push(Gid::from_raw(*group));
     }
     let grouped = unistd::setgroups(&groups);
-    if !*ROOTLESS || !groups.is_empty() {
+    if !is_rootless() || !groups.is_empty() {
         step!(grouped, "setpriv --groups {groups:?}")?; // else the kernel may deny it
     }
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;

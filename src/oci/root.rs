@@ -2,7 +2,6 @@
 //! the root while the host can still be seen, as hooks expect it; but each target is opened first,
 //! by a path that cannot leave the root, and mounted on by its number.
 
-use super::create::wait_for_word;
 use super::devices::make_devices;
 use super::mount_options::{Change, Options, Reach, propagation};
 use super::mounts::{
@@ -10,13 +9,16 @@ use super::mounts::{
 };
 use super::namespaces::{CGROUP, FOR_CHILDREN, IPC, NETWORK, USER, UTS};
 use super::plan::Plan;
-use super::{fail, hooks, inside, list_of, process, sys, terminal};
-use crate::{
-    DEVICE, Error, Result, attempt, by_number, clone_tree, echo, error, is_dir, netlink_socket,
-    new_tree, place, say_step, set_up, tell,
-};
-use libc::{AT_FDCWD, c_int};
+use super::words::{tell, wait_for_word};
+use super::{calls, fail, hooks, inside, list_of, process, terminal};
+use crate::mounts::{self, DEVICE, new_mount};
+use crate::netlink::Netlink;
+use crate::paths::is_dir;
+use crate::step::{Error, Result, attempt, echo, error, step};
+use crate::sys;
+use libc::c_int;
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat;
@@ -45,7 +47,8 @@ pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> 
         step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
     }
     if plan.namespaces.new & NETWORK != 0 {
-        set_up(&netlink_socket()?, "lo")?;
+        let network = attempt("netlink socket", Netlink::open())?;
+        step!(network.set_up("lo"), "ip link set lo up")?;
     }
     if plan.is_new() {
         stat::umask(stat::Mode::empty());
@@ -60,7 +63,7 @@ pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> 
 fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let (root, is_dev_read_only) = build_root(plan)?;
     if plan.home.has_hooks() {
-        tell(parent, &[0], "the root is made")?;
+        tell(parent, "the root is made")?;
         wait_for_word(parent)?;
     }
     hooks::run(&plan.home, "createContainer", "creating")?;
@@ -118,7 +121,7 @@ impl Sources {
     pub fn open(plan: &Plan) -> Result<Sources> {
         let root = match bind(Path::new(plan.home.text("rootfs")), Reach::All) {
             Ok(root) => root,
-            Err(Error(_, why)) => return fail(format!("root.path: {why}")),
+            Err(Error { why, .. }) => return fail(format!("root.path: {why}")),
         };
         let mut binds = vec![];
         for m in list_of(plan.spec.mounts()) {
@@ -128,7 +131,7 @@ impl Sources {
     }
 }
 
-fn named(m: &Mount, Error(_, why): Error) -> Error {
+fn named(m: &Mount, Error { why, .. }: Error) -> Error {
     error(format!("mounts: {:?}: {why}", m.destination()))
 }
 
@@ -171,8 +174,7 @@ fn set_names(plan: &Plan) -> Result<()> {
         }
         echo(name, "/proc/sys/kernel/domainname")?;
     }
-    // SAFETY: without a name, KEYCTL_JOIN_SESSION_KEYRING (1) takes integers only.
-    unsafe { libc::syscall(libc::SYS_keyctl, 1, 0) }; // the caller's session keyring stays his
+    let _ = calls::join_session_keyring(); // the caller's stays his
     Ok(())
 }
 
@@ -209,13 +211,12 @@ fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         found => attempt(path, found)?,
     };
-    let at = by_number(&target);
     let tree = match (is_masked, is_dir(&target)) {
-        (true, true) => new_tree("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
-        (true, false) => clone_tree(AT_FDCWD, "/dev/null", DEVICE)?,
-        (false, _) => clone_tree(AT_FDCWD, &at, MsFlags::MS_REC | MsFlags::MS_RDONLY)?,
+        (true, true) => new_mount("tmpfs", "ro,nosuid,nodev,noexec,size=4k")?,
+        (true, false) => mounts::bind(AT_FDCWD, Path::new("/dev/null"), DEVICE, false)?,
+        (false, _) => mounts::bind(&target, Path::new(""), libc::MOUNT_ATTR_RDONLY, true)?,
     };
-    place(&tree, at)
+    step!(sys::move_mount(&tree, &target), "mount --move (it) {path}")
 }
 
 fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {

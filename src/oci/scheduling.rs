@@ -1,8 +1,8 @@
 //! How the kernel treats the process: scheduler, I/O priority, CPUs, memory nodes, personality.
 
 use super::plan::Plan;
-use super::{fail, list_of, sys};
-use crate::{Result, attempt, error, say_step};
+use super::{calls, fail, list_of};
+use crate::step::{Result, error, step};
 use libc::c_int;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -40,7 +40,7 @@ fn set_personality(personality: &LinuxPersonality) -> Result<()> {
         LinuxPersonalityDomain::PerLinux => PER_LINUX,
         LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
     };
-    step!(sys::personality(domain), "linux.personality: {domain}")
+    step!(calls::personality(domain), "linux.personality: {domain}")
 }
 
 const SCHEDULER_FLAGS: [(&str, c_int); 7] = [
@@ -84,7 +84,7 @@ fn set_scheduler(scheduler: &Scheduler, names: &[String]) -> Result<()> {
     };
     let name = scheduler.policy();
     // At least nothing, at most all.
-    step!(sys::sched_setattr(&attributes, [0, 1024]), "process.scheduler: {name} {names:?}")
+    step!(calls::sched_setattr(&attributes, [0, 1024]), "process.scheduler: {name} {names:?}")
 }
 
 fn set_io_priority(priority: &LinuxIOPriority) -> Result<()> {
@@ -98,7 +98,7 @@ fn set_io_priority(priority: &LinuxIOPriority) -> Result<()> {
         IOPriorityClass::IoprioClassIdle => 3,
     };
     let value = class << 13 | level as c_int; // include/uapi/linux/ioprio.h
-    step!(sys::ioprio_set(value), "process.ioPriority: {} {level}", priority.class())
+    step!(calls::ioprio_set(value), "process.ioPriority: {} {level}", priority.class())
 }
 
 fn set_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
@@ -126,7 +126,7 @@ fn set_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
         }
         mask[node / 64] |= 1 << (node % 64);
     }
-    step!(sys::set_mempolicy(mode, &mask), "linux.memoryPolicy: {} {nodes}", policy.mode())
+    step!(calls::set_mempolicy(mode, &mask), "linux.memoryPolicy: {} {nodes}", policy.mode())
 }
 
 /// The most that a list of CPUs or nodes may name.

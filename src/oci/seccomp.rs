@@ -2,16 +2,15 @@
 //! about arguments first.
 
 use super::{fail, list_of};
-use crate::{AUDIT_ARCH, Result, UNKNOWN, attempt, bpf, say_step};
-use libc::{
-    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_LD, BPF_RET, BPF_W,
-    SYS_mseal, SYS_seccomp, sock_filter, sock_fprog,
-};
-use nix::errno::Errno;
+use crate::filter::{self, Answer, UNKNOWN, bpf, load};
+use crate::lockdown::LAST_CALL;
+use crate::step::{Result, step};
+use crate::sys;
+use libc::{BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_RET, sock_filter};
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 /// The instructions of one comparison.
@@ -19,26 +18,24 @@ const COMPARISON: usize = 7;
 
 pub fn filter(profile: &LinuxSeccomp) -> Result<Vec<sock_filter>> {
     let mut rules: Vec<&LinuxSyscall> = list_of(profile.syscalls()).iter().collect();
-    rules.sort_by_key(|rule| list_of(rule.args()).is_empty());
-    let mut last = SYS_mseal as u32;
-    for rule in &rules {
+    rules.sort_by_key(|rule| list_of(rule.args()).is_empty()); // those about arguments come first
+    let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
+    let mut last = LAST_CALL;
+    for rule in rules {
         if rule.action() == LinuxSeccompAction::ScmpActNotify {
             return fail("linux.seccomp: SCMP_ACT_NOTIFY: not supported");
         }
-        last = numbers(rule).into_iter().fold(last, u32::max);
-    }
-    let mut filter = vec![load(4), bpf(BPF_JMP | BPF_JEQ, AUDIT_ARCH, 1, 0), UNKNOWN, load(0)];
-    // Above what the profile's author knew there are only newer calls, and another ABI's.
-    filter.extend([bpf(BPF_JMP | BPF_JGT, last, 0, 1), UNKNOWN]);
-    for rule in rules {
         let body = body(rule);
         for number in numbers(rule) {
-            filter.push(bpf(BPF_JMP | BPF_JEQ, number, 0, body.len()));
-            filter.extend(&body);
+            answers.entry(number).or_default().extend(&body);
+            last = last.max(number);
         }
     }
-    filter.push(answer(profile.default_action(), profile.default_errno_ret()));
-    Ok(filter)
+    let otherwise = answer(profile.default_action(), profile.default_errno_ret());
+    for answer in answers.values_mut() {
+        answer.push(otherwise);
+    }
+    Ok(filter::filter(answers, otherwise, last, UNKNOWN))
 }
 
 /// Calls that this kernel's ABI does not have need no rule.
@@ -67,7 +64,6 @@ fn body(rule: &LinuxSyscall) -> Vec<sock_filter> {
         }
         body.push(answer(rule.action(), rule.errno_ret()));
     }
-    body.push(load(0)); // the number again, for the next rule
     body
 }
 
@@ -75,23 +71,20 @@ fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> sock_filter {
     bpf(BPF_RET, action.as_u32(errno), 0, 0)
 }
 
-fn load(at: u32) -> sock_filter {
-    bpf(BPF_LD | BPF_W | BPF_ABS, at, 0, 0)
-}
-
 /// Compares 64 bits in two halves, and goes on behind these seven instructions or `fail` further.
 fn compare(arg: &LinuxSeccompArg, fail: usize) -> [sock_filter; COMPARISON] {
-    use LinuxSeccompOperator::*;
+    use LinuxSeccompOperator as Op;
     let (mask, value, how) = match arg.op() {
-        ScmpCmpMaskedEq => (arg.value(), arg.value_two().unwrap_or(0), BPF_JEQ),
-        ScmpCmpGt | ScmpCmpLe => (u64::MAX, arg.value(), BPF_JGT),
-        ScmpCmpGe | ScmpCmpLt => (u64::MAX, arg.value(), BPF_JGE),
+        Op::ScmpCmpMaskedEq => (arg.value(), arg.value_two().unwrap_or(0), BPF_JEQ),
+        Op::ScmpCmpGt | Op::ScmpCmpLe => (u64::MAX, arg.value(), BPF_JGT),
+        Op::ScmpCmpGe | Op::ScmpCmpLt => (u64::MAX, arg.value(), BPF_JGE),
         _ => (u64::MAX, arg.value(), BPF_JEQ),
     };
-    let is_opposite = matches!(arg.op(), ScmpCmpNe | ScmpCmpLe | ScmpCmpLt);
+    let is_opposite = matches!(arg.op(), Op::ScmpCmpNe | Op::ScmpCmpLe | Op::ScmpCmpLt);
+    let fail = fail as u8;
     // Where to go from an instruction, if the comparison holds, or not.
-    let to = |at: usize, holds: bool| {
-        let end = COMPARISON - 1 - at;
+    let to = |at: u8, holds: bool| {
+        let end = COMPARISON as u8 - 1 - at;
         if holds == is_opposite { end + fail } else { end }
     };
     let (offset, high) = (16 + 8 * arg.index() as u32, (value >> 32) as u32);
@@ -107,9 +100,5 @@ fn compare(arg: &LinuxSeccompArg, fail: usize) -> [sock_filter; COMPARISON] {
 }
 
 pub fn install(filter: &[sock_filter]) -> Result<()> {
-    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads `len` instructions of the filter, which outlives the call.
-    let set = unsafe { libc::syscall(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) };
-    step!(Errno::result(set), "seccomp: {} instructions", filter.len())?;
-    Ok(())
+    step!(sys::seccomp(filter), "seccomp: {} instructions", filter.len())
 }

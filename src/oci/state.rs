@@ -2,7 +2,9 @@
 //! container is complete: config.json, and what the kernel does not know better.
 
 use super::{fail, is_nothing};
-use crate::{Result, attempt, by_number, error, pidfd_open, read, say_step};
+use crate::paths::by_number;
+use crate::step::{Result, attempt, cat, error, step};
+use crate::sys;
 use nix::unistd::{self, Pid};
 use serde_json::Value;
 use std::fs::{self, DirBuilder, File};
@@ -111,7 +113,7 @@ impl Home {
     /// The container's first process, if that is still the one that `create` has started.
     pub fn first(&self) -> Option<(Pid, OwnedFd)> {
         let pid = self.state["pid"].as_i64()? as i32;
-        let pidfd = pidfd_open(pid).ok()?;
+        let pidfd = sys::pidfd_open(pid).ok()?;
         if start_time(pid)? != self.text("startTime") {
             return None;
         }
@@ -133,7 +135,7 @@ impl Home {
 
     fn is_frozen(&self) -> bool {
         let Ok(dir) = self.cgroup() else { return false };
-        read(dir.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
+        cat(dir.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
     }
 
     /// What `state` prints and hooks are given. A child that runs hooks does not know its number.
@@ -154,7 +156,7 @@ impl Home {
 
 /// Field 22 of proc_pid_stat(5); none for a zombie, which is as good as gone.
 pub fn start_time(pid: i32) -> Option<String> {
-    let stat = read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = cat(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     if fields.starts_with(['Z', 'X']) {
         return None;

@@ -1,17 +1,20 @@
 //! process.terminal: a terminal of the container's own, whose other end goes to the caller.
 
+use super::calls;
 use super::plan::Plan;
-use crate::{Result, attempt, clone_tree, place, say_step};
-use libc::{AT_FDCWD, winsize};
-use nix::errno::Errno;
-use nix::mount::MsFlags;
+use crate::mounts::{bind, place};
+use crate::paths::Tree;
+use crate::step::{Result, attempt, step};
+use libc::winsize;
+use nix::fcntl::AT_FDCWD;
 use nix::pty::openpty;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat;
 use nix::unistd::{self, Uid};
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 pub fn open(plan: &Plan, console: &UnixStream) -> Result<()> {
     let size = plan.process.console_size().unwrap_or_default();
@@ -21,15 +24,14 @@ pub fn open(plan: &Plan, console: &UnixStream) -> Result<()> {
     hand_out(console, &pty.master)?;
     if plan.is_new() {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        let node = clone_tree(AT_FDCWD, format!("/dev/pts/{number}"), MsFlags::MS_NOEXEC)?;
-        place(&node, "/dev/console")?;
+        let path = format!("/dev/pts/{number}");
+        let node = bind(AT_FDCWD, Path::new(&path), libc::MOUNT_ATTR_NOEXEC, false)?;
+        let placed = || place(&node, Tree::Own, Path::new("/dev/console"));
+        step!(placed(), "mount --move (it) /dev/console")?;
     }
     let uid = Uid::from_raw(plan.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
-    // SAFETY: this ends in the descriptor's close, and nobody else has it.
-    let done = unsafe { libc::login_tty(pty.slave.into_raw_fd()) };
-    step!(Errno::result(done), "setsid --ctty")?;
-    Ok(())
+    step!(calls::login_tty(pty.slave), "setsid --ctty")
 }
 
 fn hand_out(console: &UnixStream, master: &OwnedFd) -> Result<()> {

@@ -5,9 +5,9 @@ use super::config::read_json;
 use super::options::Given;
 use super::state::{Home, root};
 use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, show};
-use crate::{
-    Result, attempt, echo, pidfd_open, print, remove_cgroup, say_step, send_signal, wait_while,
-};
+use crate::cgroups::{self, wait_while};
+use crate::step::{Result, echo, print, step};
+use crate::sys;
 use libc::c_int;
 use nix::sys::signal::Signal;
 use nix::unistd;
@@ -52,7 +52,7 @@ pub fn kill(home: Home, given: &Given) -> Result<u8> {
         return Ok(0);
     }
     let Some((pid, pidfd)) = home.first() else { return fail("container not running") };
-    step!(send_signal(&pidfd, number), "kill -{number} {pid}")?;
+    step!(sys::pidfd_send_signal(&pidfd, number), "kill -{number} {pid}")?;
     Ok(0)
 }
 
@@ -68,8 +68,8 @@ fn signal_number(text: &str) -> Option<c_int> {
 
 fn kill_all(dir: &Path, number: c_int) {
     for pid in all_pids(dir) {
-        if let Ok(pidfd) = pidfd_open(pid) {
-            let _ = send_signal(&pidfd, number);
+        if let Ok(pidfd) = sys::pidfd_open(pid) {
+            let _ = sys::pidfd_send_signal(&pidfd, number);
         }
     }
 }
@@ -86,13 +86,13 @@ pub fn delete(home: Home, given: &Given) -> Result<u8> {
 /// The end of a container, and then its last hooks.
 pub fn remove(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
-        let _ = send_signal(&pidfd, libc::SIGKILL);
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
     if let Ok(dir) = home.cgroup() {
         // As a rule it is empty.
         if fs::remove_dir(&dir).is_err() {
-            remove_cgroup(&dir);
+            cgroups::remove(&dir);
         }
     }
     let _ = hooks::run(home, "poststop", "stopped");
@@ -114,7 +114,7 @@ pub fn list(_: Home, given: &Given) -> Result<u8> {
     if given.is("quiet") {
         let lines: Vec<String> =
             homes.iter().map(|home| format!("{}\n", home.text("id"))).collect();
-        return print(&lines.concat());
+        return print(&lines.concat()).map(|()| 0);
     }
     show(&homes.iter().map(|home| home.report(home.status())).collect())
 }
