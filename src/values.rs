@@ -1,5 +1,6 @@
 //! What the values of options may be, each as a function from text to value; None is a bad one.
 
+use crate::devices;
 use crate::mounts::Volume;
 use std::ffi::OsStr;
 use std::num::NonZero;
@@ -38,6 +39,27 @@ pub fn volume(value: &OsStr) -> Option<Volume> {
         && source.is_absolute()
         && !paths[colon + 1..].contains(&b':');
     is_good.then_some(Volume { source, target, read_only })
+}
+
+/// SRC[:DST][:rwm] becomes SRC, DST and what is allowed.
+pub fn device(text: &str) -> Option<(PathBuf, PathBuf, u32)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, letters) = match parts[..] {
+        [source] => (source, source, "rwm"),
+        [source, target] if target.starts_with('/') => (source, target, "rwm"),
+        [source, letters] => (source, source, letters),
+        [source, target, letters] => (source, target, letters),
+        _ => return None,
+    };
+    let (source, target) = (PathBuf::from(source), PathBuf::from(target));
+    // As with a volume; and nothing can be made in /sys.
+    let is_good = source.is_absolute()
+        && target.is_absolute()
+        && target.file_name().is_some()
+        && !target.starts_with("/proc")
+        && !target.starts_with("/sys");
+    let access = devices::access(letters)?;
+    is_good.then_some((source, target, access))
 }
 
 /// Bytes, with one of the kernel's letters for more, or with docker's b.
