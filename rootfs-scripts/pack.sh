@@ -13,7 +13,10 @@ shift 2
 [ -d "$rootfs" ] || die "$rootfs is not a directory"
 
 host=$(uname -m)-unknown-linux-gnu
-for husk in "${HUSK:-}" "$(dirname "$0")/../target/$host/release/husk" "$(command -v husk || :)"; do
+here=$(dirname "$0")
+# In the sources, in what `make dist` made, and where `make install` put it.
+for husk in "${HUSK:-}" "$here/../target/$host/release/husk" "$here/../husk" "$here/../../../bin/husk" \
+    "$(command -v husk || :)"; do
     [ ! -x "$husk" ] || break
 done
 [ -x "$husk" ] || die "there is no husk yet: type make first"
