@@ -40,8 +40,8 @@ checksum=$(sha256sum "$tmp/tar" | cut -d' ' -f1)
     cat <<'END'
 #!/bin/sh
 # A container in one file: this script, and a compressed tar of husk and a root file system.
-# HUSK_OPTIONS="--network host -v '/my files:/mnt'" and the like are passed on to husk: words and
-# quotes as in a shell.
+# HUSK_OPTIONS="--network host -v '/my files:/mnt'" and the like are passed on to husk: words, and
+# quotes where there are blanks in one; $ and the like mean nothing.
 set -eu
 die() { echo "$0: $*" >&2 && exit 125; }
 discard() { chmod -R u+rwX "$@" 2>/dev/null || :; rm -rf "$@"; }
