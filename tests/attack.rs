@@ -441,7 +441,7 @@ fn command_by_descriptor(host: &Host, who: Who) {
         }
     }
     if who == Root {
-        run_it("$H run -d --name trap --network none $R /attack sleep 1000 2>/dev/null; :", "")
+        run_it("$H run -d --name trap --network none $R /attack sleep 600000 2>/dev/null; :", "")
             .ok();
         for fd in 3..16 {
             for name in [format!("/in-{fd}"), format!("/up-{fd}")] {
