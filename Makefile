@@ -77,6 +77,7 @@ dev-valgrind: $(HUSK_ASAN) ## the same with a build that checks memory use
 test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
+test-oci: TEST_EXTRAS += runc
 test-oci: ## the tests of the appendix
 	$(call test,$(HUSK),target/ran-oci.log,--features oci --test oci --test install)
 

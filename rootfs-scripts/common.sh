@@ -11,11 +11,12 @@ SUDO=${SUDO-$(command -v sudo || :)}
 say() { echo "${0##*/}: $*" >&2; }
 die() { say "$@" && exit 1; }
 
-# need COMMAND[:PACKAGE]...: installs the packages of the commands that are missing, with apt-get
-# where the system has that; otherwise names them.
+# need COMMAND[:PACKAGE]...: installs the packages of the commands (or files, by their whole path) that
+# are missing, with apt-get where the system has that; otherwise names them.
 need() {
     missing=
     for want; do
+        case $want in /*) [ ! -e "${want%:*}" ] || continue ;; esac
         command -v "${want%:*}" >/dev/null || missing="$missing ${want#*:}"
     done
     [ -n "$missing" ] || return 0

@@ -14,9 +14,10 @@ is_there() { $SUDO test -d "$1"; }
 # What root unpacks, nobody else may reach (see common.sh). A rootless container wants files of its user.
 store=target/rootfs
 [ "$(id -u)" = 0 ] || [ -n "$SUDO" ] || store=target/rootfs-$(id -u)
-if [ -z "${ROOTFS:-}" ] && ! is_there "$store"; then
+if [ -z "${ROOTFS:-}" ]; then
     mkdir -p target
-    $SUDO mkdir -m 700 "$store"
+    $SUDO mkdir -p "$store"
+    $SUDO chmod 700 "$store"
 fi
 
 if [ -n "${IMAGE:-}" ]; then

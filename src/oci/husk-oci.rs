@@ -1,5 +1,5 @@
-//! husk-oci where no link can make it one (`cargo install --features oci`): calls the husk beside it
-//! by that name.
+//! husk-oci where no link can make it one, after `cargo install --features oci`: calls the husk
+//! beside it by that name.
 
 use std::env;
 use std::os::unix::process::CommandExt;
