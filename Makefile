@@ -79,7 +79,7 @@ test: build ## all tests, as root, each in host namespaces of its own
 
 test-oci: TEST_EXTRAS += runc
 test-oci: ## the tests of the appendix
-	$(call test,$(HUSK),target/ran-oci.log,--features oci --test oci --test install)
+	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*' --test install)
 
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
 test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show
