@@ -153,6 +153,8 @@ uninstall: ## takes away what `make install` has put there
 	for dir in "$$to/share/husk/rootfs-scripts" "$$to/share/husk"; do \
 		[ ! -d "$$dir" ] || $$sudo rmdir --ignore-fail-on-non-empty "$$dir"; \
 	done
+	@[ -n "$(DESTDIR)" ] || [ ! -e /sys/class/net/husk0 ] || \
+		echo "the bridge husk0 and its iptables rules stay until this machine's next start"
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST    = husk-$(VERSION)-$(firstword $(subst -, ,$(HOST)))-linux
