@@ -21,14 +21,14 @@ fn program() -> PathBuf {
 }
 
 /// Runs the script on the test's host, where it may mount what it likes.
-fn engine(host: &Host, script: &str, needed: &[&str]) {
+fn engine(host: &Host, script: &[&str], needed: &[&str]) {
     if let Some(missing) = needed.iter().find(|program| !have(program)) {
         return host.skip(&format!("no {missing}"));
     }
     let dir = TempDir::new();
     let mut command = host.command("unshare");
     command.args(["--mount", "--propagation", "private", PYTHON]);
-    command.arg(format!("{SCRIPTS}/{script}"));
+    command.arg(format!("{SCRIPTS}/{}", script[0])).args(&script[1..]);
     command.arg(program()).args([dir.path(), rootfs()]);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     // Its output is not captured: the operations, by name, are what there is to see.
@@ -39,5 +39,17 @@ fn engine(host: &Host, script: &str, needed: &[&str]) {
 #[test]
 fn cri() {
     let host = host!();
-    engine(&host, "cri.py", &["containerd", "ctr"]);
+    engine(&host, &["cri.py"], &["containerd", "ctr"]);
+}
+
+#[test]
+fn docker() {
+    let host = host!();
+    engine(&host, &["cli.py", "docker"], &["dockerd", "docker", "containerd"]);
+}
+
+#[test]
+fn podman() {
+    let host = host!();
+    engine(&host, &["cli.py", "podman"], &["podman", "conmon"]);
 }

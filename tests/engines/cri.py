@@ -21,6 +21,9 @@ from cri_api import (
     BOTH_WAYS, CONTAINER, CREATED, EXITED, FROM_HOST, LOCALHOST, NODE, POD, PRIVATE, RUNNING,
     RUNTIME_DEFAULT, TARGET, UNCONFINED, Client, Refused, pairs,
 )
+from machine import (
+    CGROUP2, CONTROLLERS, IS_PURE, has_capability, rare_device, read, read_if_any, write,
+)
 from report import equal, finish, holds, operation, shell, until
 
 RUNTIME, DIR, ROOTFS = sys.argv[1:]
@@ -69,32 +72,7 @@ CNI = {
 # ---- the machine ---------------------------------------------------------------------------------
 
 
-def read(path):
-    with open(path) as file:
-        return file.read()
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def cgroup2():
-    for line in read("/proc/self/mountinfo").splitlines():
-        if " - cgroup2 " in line:
-            return line.split()[4]
-    raise AssertionError("no cgroup2 is mounted")
-
-
-CGROUP2 = cgroup2()
-CONTROLLERS = read(CGROUP2 + "/cgroup.controllers").split()
-IS_PURE = CGROUP2 == "/sys/fs/cgroup"
 PARENT = f"/engines-{os.getpid()}"
-
-
-def has_capability(number):
-    held = re.search(r"CapEff:\s*(\w+)", read("/proc/self/status")).group(1)
-    return bool(int(held, 16) >> number & 1)
 
 
 def start_containerd():
@@ -802,8 +780,7 @@ def _():
 
 @operation("devices: its letters")
 def _():
-    # One that is not among those which everybody may use.
-    device = next(it for it in ("/dev/fuse", "/dev/kmsg") if os.path.exists(it))
+    device = rare_device()
     opened = {"r": "may read", "w": "may write", "rw": "may read may write"}
     for letters, expected in opened.items():
         script = "(: </dev/its) 2>/dev/null && echo may read; (: >/dev/its) 2>/dev/null && " \
@@ -814,7 +791,9 @@ def _():
 
 @operation("devices: others can't be opened")
 def _():
-    script = "mknod /tmp/kmsg c 1 11 && ! cat /tmp/kmsg 2>/dev/null && echo held"
+    number = os.stat(rare_device()).st_rdev
+    script = f"mknod /tmp/its c {os.major(number)} {os.minor(number)}; (: </tmp/its) 2>/dev/null " \
+             "|| echo held"
     equal(once(pod, script), "held")
 
 
@@ -1205,13 +1184,6 @@ def _():
     it = Container(pod, STAYS)
     it.remove()
     assert it.id not in all_containers()
-
-
-def read_if_any(path):
-    try:
-        return read(path)
-    except OSError:
-        return ""
 
 
 @operation("end: its background processes go, too")

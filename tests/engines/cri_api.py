@@ -14,6 +14,8 @@ import urllib.parse
 
 import grpc
 
+from report import PATIENCE
+
 # message: field=number:type, with * for repeated. A map is a repeated Pair.
 TABLE = """
 Pair: key=1:string value=2:string
@@ -242,7 +244,7 @@ class Client:
         service = "ImageService" if "Image" in method else "RuntimeService"
         call = self.channel.unary_unary(f"/runtime.v1.{service}/{method}")
         try:
-            answer = call(encode(method + "Request", values), timeout=120, wait_for_ready=True)
+            answer = call(encode(method + "Request", values), timeout=120 * PATIENCE, wait_for_ready=True)
         except grpc.RpcError as error:
             raise Refused(method, error) from None
         return decode(method + "Response", answer)
@@ -261,7 +263,7 @@ class Stream:
 
     def __init__(self, url):
         address = urllib.parse.urlsplit(url)
-        self.socket = socket.create_connection((address.hostname, address.port), timeout=60)
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=60 * PATIENCE)
         self.buffer = b""
         self.seen = {STDOUT: b"", STDERR: b"", OUTCOME: b""}
         key = base64.b64encode(os.urandom(16)).decode()

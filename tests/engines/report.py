@@ -1,9 +1,13 @@
 """How an engine's operations are run, printed by name and counted."""
 
+import os
 import subprocess
 import sys
 import time
 import traceback
+
+# An emulated machine is much slower.
+PATIENCE = 5 if "HUSK_VM" in os.environ else 1
 
 passed = []
 failed = []
@@ -39,6 +43,7 @@ def holds(text, *words):
 
 def until(what, is_done, seconds=60):
     """Waits for what happens by itself; returns what is_done returned."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         result = is_done()
@@ -50,7 +55,7 @@ def until(what, is_done, seconds=60):
 
 def shell(script, **more):
     """A shell script's output, which must succeed."""
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, **more)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120 * PATIENCE, **more)
     assert done.returncode == 0, f"{script}: {done.returncode}: {done.stdout} {done.stderr}"
     return done.stdout.strip()
 
