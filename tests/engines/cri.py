@@ -1195,9 +1195,9 @@ def _():
     equal(found, [])
 
 
-@operation("end: fifty short containers, one after the other")
+@operation("end: twenty short containers, one after the other")
 def _():
-    for n in range(50):
+    for n in range(20):
         equal(once(pod, f"echo {n}"), str(n))
 
 
