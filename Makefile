@@ -77,7 +77,7 @@ test: build ## all tests, as root, each in host namespaces of its own
 
 test-oci: ## the tests of the appendix, real engines among them
 	@$(NEED) $(ENGINES)
-	$(call test,$(HUSK),target/ran-oci.log,--features oci --test oci --test engines)
+	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*')
 
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
 test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show
@@ -89,7 +89,7 @@ test-vm: build ## the same test programs in a virtual machine, for what this ker
 test-oci-vm: build ## those of the appendix in there
 	@rm -f target/ran-oci-vm.log
 	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-oci-vm.log" VM_MEMORY=4G \
-		VM_TOOLS="$(ENGINES)" VM_CARGO="--features oci --test oci --test engines" \
+		VM_TOOLS="$(ENGINES)" VM_CARGO="--features oci --test oci*" \
 		tests/vm.sh test --exact \
 		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-oci.log))
 	@tests/ran-check.sh target/ran-oci.log target/ran-oci-vm.log
