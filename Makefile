@@ -30,6 +30,11 @@ TEST_TOOLS = cc:build-essential ip:iproute2 iptables strace ps:procps ping:iputi
 # Where these can't be had, tests say what they left out.
 TEST_EXTRAS = podman skopeo fakechroot fakeroot
 
+# Those that go by a path have no command.
+ENGINES = containerd ctr:containerd /usr/lib/cni/bridge:containernetworking-plugins \
+	/usr/lib/python3/dist-packages/grpc:python3-grpcio dockerd:docker.io docker:docker.io \
+	podman conmon runc
+
 # $(call run,BINARY): a container. A user without sudo gets a rootless one.
 define run
 @rootfs=$$(rootfs-scripts/pick.sh) || exit; \
@@ -49,8 +54,8 @@ HUSK="$(CURDIR)/$(1)" HUSK_TEST_LOG="$(CURDIR)/$(2)" $(RUNNER) cargo test --no-f
 endef
 RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER="$(SUDO) -E")
 
-.PHONY: build run dev dev-valgrind test test-oci test-vm vm lint asan bench soak oci install uninstall dist clean \
-	help
+.PHONY: build run dev dev-valgrind test test-oci test-vm test-oci-vm vm lint asan bench soak oci install uninstall \
+	dist clean help
 .DELETE_ON_ERROR:
 
 define cargo
@@ -78,7 +83,8 @@ test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
 test-oci: TEST_EXTRAS += runc
-test-oci: ## the tests of the appendix
+test-oci: ## the tests of the appendix, real engines among them
+	@$(NEED) $(ENGINES)
 	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*' --test install)
 
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
@@ -87,6 +93,14 @@ test-vm: build ## the same test programs in a virtual machine, for what this ker
 	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-vm.log" tests/vm.sh test --exact \
 		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-host.log))
 	@tests/ran-check.sh target/ran-host.log target/ran-vm.log
+
+test-oci-vm: build ## those of the appendix in there
+	@rm -f target/ran-oci-vm.log
+	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-oci-vm.log" VM_MEMORY=4G \
+		VM_TOOLS="$(ENGINES)" VM_CARGO="--features oci --test oci*" \
+		tests/vm.sh test --exact \
+		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-oci.log))
+	@tests/ran-check.sh target/ran-oci.log target/ran-oci-vm.log
 
 vm: build ## a shell in that virtual machine, to break things safely
 	@HUSK="$(CURDIR)/$(HUSK)" tests/vm.sh shell

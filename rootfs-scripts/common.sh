@@ -16,8 +16,10 @@ die() { say "$@" && exit 1; }
 need() {
     missing=
     for want; do
-        case $want in /*) [ ! -e "${want%:*}" ] || continue ;; esac
-        command -v "${want%:*}" >/dev/null || missing="$missing ${want#*:}"
+        case $want in
+        /*) [ -e "${want%:*}" ] || missing="$missing ${want#*:}" ;;
+        *) command -v "${want%:*}" >/dev/null || missing="$missing ${want#*:}" ;;
+        esac
     done
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "please install:$missing"
