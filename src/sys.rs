@@ -306,7 +306,7 @@ pub fn bpf_prog_detach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Resu
     bpf(BPF_PROG_DETACH, &mut attributes).map(drop)
 }
 
-/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs that are attached to that very cgroup.
+/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs attached to that very cgroup.
 pub fn bpf_progs(cgroup: impl AsFd, hook: u32) -> Result<Vec<OwnedFd>, Errno> {
     #[repr(C)]
     struct Attributes {
