@@ -43,7 +43,7 @@ fn magic_links_of_a_volume() {
         fs::write(out.join("file"), "text").expect("write");
         for number in 3..12 {
             let up = format!("/hp/self/fd/{number}/{}{}/made", "../".repeat(12), out.path());
-            symlink(up, root.join(&format!("app{number}"))).expect("ln -s");
+            symlink(up, root.join(format!("app{number}"))).expect("ln -s");
         }
         let other = format!("/hp/{}/root{}", host.pid(), out.path());
         symlink(&other, root.join("data")).expect("ln -s");
