@@ -31,7 +31,10 @@ pub fn exec(mut c: Container) -> Result<u8> {
     let lock = containers::wait_until_shared(&dir)?;
     let first = first_process(&dir).ok_or_else(gone)?;
     let container = File::open(&dir).map_err(|_| gone())?;
-    let cgroup = Cgroup::create_for_exec(&dir)?;
+    let cgroup = match Cgroup::create_for_exec(&dir) {
+        Err(_) if !is_populated(&dir) => return Err(gone()),
+        cgroup => cgroup?,
+    };
     drop(lock);
     let environ = cat_bytes(format!("/proc/{}/environ", first.pid)).map_err(|_| gone())?;
     c.env = environment::merge(environment::of_process(&environ), c.env);
@@ -48,8 +51,8 @@ pub fn exec(mut c: Container) -> Result<u8> {
     }
 }
 
-/// Is a process about to end, or gone, by its open /proc/PID/stat? Then it may have no namespaces any
-/// more, and nobody can be born in them.
+/// Is a process about to end, or gone, by its open /proc/PID/stat? Then it may have no namespaces
+/// any more, and nobody can be born in them.
 fn is_ending(stat: &File) -> bool {
     const PF_EXITING: u32 = 4; // of the flags, field 9 in proc_pid_stat(5)
     let mut bytes = [0; 512];
