@@ -2,7 +2,7 @@
 //! are made detached, while the host's files can be seen, and placed when only ROOTFS's are left.
 
 use crate::paths::{Make, Tree, is_dir};
-use crate::step::{Result, attempt, step};
+use crate::step::{Result, attempt, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -66,9 +66,16 @@ pub struct Detached {
     pub target: PathBuf,
 }
 
-/// A directory or file of the host that a container shares.
+/// What --volume and --tmpfs mount.
+pub enum Source {
+    /// A directory or file of the host, which the container shares.
+    Host(PathBuf),
+    /// A new tmpfs, by its options.
+    Tmpfs(String),
+}
+
 pub struct Volume {
-    pub source: PathBuf,
+    pub source: Source,
     pub target: PathBuf,
     pub read_only: bool,
 }
@@ -167,19 +174,29 @@ pub fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
     Ok(mounts)
 }
 
-/// Clones of what the host shares. They are opened while its paths can be followed.
-pub fn bind_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
+/// What the command line asks for, made while the host's paths can be followed.
+pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for volume in volumes {
         let mut attributes = libc::MOUNT_ATTR_NODEV;
         if volume.read_only {
             attributes |= libc::MOUNT_ATTR_RDONLY;
         }
-        let mount = bind(AT_FDCWD, &volume.source, attributes, true)?;
+        let mount = match &volume.source {
+            Source::Host(path) => bind(AT_FDCWD, path, attributes, true)?,
+            Source::Tmpfs(options) => new_mount("tmpfs", options)?,
+        };
         mounts.push(Detached { mount, target: volume.target.clone() });
     }
     Ok(mounts)
 }
+
+/// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
+pub fn sort(mounts: &mut [Detached]) {
+    mounts.sort_by_key(|made| made.target.components().count());
+}
+
+const KINDS: &str = "a directory can't be mounted on a file, nor a file on a directory";
 
 /// Places mounts one after the other, and covers what is not for containers in /sys and /proc. The
 /// first is /dev.
@@ -191,7 +208,12 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
         }
         let (tree, base) = above;
         let shown = base.join(target);
-        step!(place(mount, tree, target), "mount --move (it) {}", shown.display())?;
+        let shown = shown.display();
+        say_step(format_args!("mount --move (it) {shown}"));
+        match place(mount, tree, target) {
+            Err(Errno::ENOTDIR) => return Err(error(format!("{shown}: {KINDS}"))),
+            placed => attempt(format_args!("mount --move (it) {shown}"), placed)?,
+        }
         if [Path::new("/dev"), Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
             // What follows may lie in it: by no path that ROOTFS could steer.
             above = (Tree::Below(mount.as_fd()), target);
