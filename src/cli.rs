@@ -6,7 +6,7 @@ use crate::devices;
 use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
-use crate::mounts::{Source, Volume};
+use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
 use crate::values::{cpu_time, device, limit, name, signal, size, user, volume};
@@ -157,6 +157,12 @@ fn open_rootfs(rootfs: &OsStr) -> Result<PathBuf> {
     if entries.next().is_none() {
         return Err(error(format!("{shown} is empty: rootfs-scripts/ has ways to fill one")));
     }
+    // These a user can't take away, and the kernel shows nobody what is below them.
+    let mounted = if is_rootless() { mounts::first_below(&path) } else { None };
+    if let Some(point) = mounted {
+        let why = "a user's ROOTFS must be without mounts; copy it, or be root";
+        return Err(error(format!("{shown}: {} is mounted in it: {why}", point.display())));
+    }
     Ok(path)
 }
 
@@ -228,7 +234,7 @@ pub fn add_volume(c: &mut Container, line: &Line, value: &OsStr, volume: Volume)
     if let Source::Host(source) = &volume.source {
         match fs::metadata(source) {
             Err(why) if why.kind() == ErrorKind::NotFound => {
-                return Err(line.bad(value, "a SRC that exists"));
+                return Err(line.bad(value, "a SRC that exists on the host"));
             }
             meta => attempt(format_args!("{} {}", line.option, value.display()), meta)?,
         };

@@ -278,8 +278,9 @@ fn is_generated(name: &str) -> bool {
     name.len() == 8 && name.bytes().all(is_hex) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Enters the network of a living container.
-pub fn join_network(name: &str) -> Result<()> {
+/// Enters the network of a living container, if there is one whose it is to be.
+pub fn join_network(of: Option<&str>) -> Result<()> {
+    let Some(name) = of else { return Ok(()) };
     let dir = find(&living()?, name)?;
     let _lock = wait_until_shared(&dir)?;
     let Some(first) = cgroups::first_process(&dir) else {

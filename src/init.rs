@@ -16,7 +16,7 @@ use std::process::exit;
 pub fn stay_behind(command: &[CString]) -> Result<()> {
     let signals = SigSet::all();
     attempt("sigprocmask", signals.thread_block())?;
-    let pid = step!(sys::clone3(0, None), "fork (PID 1 stays behind)")?;
+    let pid = step!(sys::fork(), "fork (PID 1 stays behind)")?;
     if pid == 0 {
         lead_foreground();
         return Ok(());

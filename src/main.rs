@@ -126,9 +126,7 @@ fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?;
     shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
     terminal::prepare(c.detach)?;
-    if let Some(name) = &c.network_of {
-        containers::join_network(name)?;
-    }
+    containers::join_network(c.network_of.as_deref())?;
     let cgroup = create_cgroup(c)?; // 1
     let outcome = match clone(c.namespaces, cgroup.as_ref()) {
         Ok((0, parent)) => {
@@ -324,7 +322,7 @@ fn mount_root(c: &Container) -> Result<()> {
         let target = Path::new("/dev/root");
         return step!(mounts::place(&root, Tree::Own, target), "mount --move (it) /dev/root");
     }
-    let user = if is_rootless() { ",userxattr" } else { "" };
+    let user = mounts::attributes_option(is_rootless(), "/dev/upper");
     let layers = format!("lowerdir=.,upperdir=/dev/upper,workdir=/dev/work{user}");
     step!(
         mount(Some("overlay"), "/dev/root", Some("overlay"), nodev, Some(layers.as_str())),

@@ -2,12 +2,13 @@
 //! are made detached, while the host's files can be seen, and placed when only ROOTFS's are left.
 
 use crate::paths::{Make, Tree, is_dir};
-use crate::step::{Result, attempt, error, say_step, step};
+use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -191,6 +192,30 @@ pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
     Ok(mounts)
 }
 
+/// What is mounted right in a directory or deeper, if anything is.
+pub fn first_below(dir: &Path) -> Option<PathBuf> {
+    let mounts = cat("/proc/self/mountinfo").ok()?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(PathBuf::from).find(|point| point.starts_with(dir) && point != dir)
+}
+
+/// The option of an overlay(5) whose upper layer is this directory. It notes in attributes what it
+/// hides of the lower one: a user's begin with "user.".
+pub fn attributes_option(is_rootless: bool, upper: &str) -> &'static str {
+    if !is_rootless {
+        return "";
+    }
+    let probed = File::open(upper).map(|dir| sys::fsetxattr(&dir, "user.husk", b""));
+    if matches!(probed, Ok(Err(Errno::EOPNOTSUPP))) && io::stderr().is_terminal() {
+        let _ = io::stderr().write_all(OLD_KERNEL.as_bytes());
+    }
+    ",userxattr"
+}
+
+const OLD_KERNEL: &str = "\
+husk: before Linux 6.6 a user can't remove or rename directories that came with ROOTFS (EIO): \
+copy it and use --writable, or be root\n";
+
 /// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
 pub fn sort(mounts: &mut [Detached]) {
     mounts.sort_by_key(|made| made.target.components().count());
@@ -227,6 +252,9 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
 pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
     let make = if is_dir(mount) { Make::Dir } else { Make::File };
     let place = tree.open_or_make(target, make)?;
+    if is_dir(mount) != is_dir(&place) {
+        return Err(Errno::ENOTDIR); // move_mount(2) would say EINVAL
+    }
     sys::move_mount(mount, &place)
 }
 

@@ -41,6 +41,12 @@ pub fn clone3(namespaces: c_int, cgroup: Option<BorrowedFd>) -> Result<c_int, Er
     Errno::result(pid).map(|pid| pid as c_int)
 }
 
+/// fork(2): in the child 0. (A command's filter refuses clone3.)
+pub fn fork() -> Result<c_int, Errno> {
+    // SAFETY: husk has no threads that could hold a lock in the copy.
+    Errno::result(unsafe { libc::fork() })
+}
+
 /// pidfd_open(2): a descriptor of a process, whose number may be another's later.
 pub fn pidfd_open(pid: c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: integers only.
