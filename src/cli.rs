@@ -9,7 +9,7 @@ use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, signal, size, user, volume};
+use crate::values::{cpu_time, device, limit, name, signal, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -33,6 +33,7 @@ run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTF
 run       --tmpfs DIR[:size=SIZE,mode=OCTAL,uid=N,gid=N,exec,ro]  --shm-size SIZE (64m)
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
+run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
 run       --network MODE (bridge, none, host or container:NAME)
 run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
@@ -205,6 +206,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             c.limits.push(("memory.max".into(), size.clone()));
             c.memory = Some(size);
         }
+        "--storage-opt" => c.storage = Some(line.read("size=SIZE (size=2g)", storage)?),
         "--cpus" => c.limits.push(("cpu.max".into(), line.read("NUMBER (0.5)", cpu_time)?)),
         "--pids-limit" => {
             let most = line.read("NUMBER", |text| text.parse::<NonZero<u32>>().ok())?;

@@ -7,7 +7,7 @@ use crate::containers::{self, Cgroup, find, living};
 use crate::environment;
 use crate::notes::{self, Notes};
 use crate::paths::{Make, by_number};
-use crate::step::{Error, Result, attempt, echo, error, step};
+use crate::step::{Error, Result, attempt, cat, echo, error, step};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
 use crate::{mounts, shield, sys, talk, terminal, users, wait};
 use nix::sched::{CloneFlags, setns};
@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::mem::take;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 // ---- exec ---------------------------------------------------------------------------------------
@@ -29,7 +29,8 @@ pub fn exec(mut c: Container) -> Result<u8> {
     shield::raise()?;
     terminal::prepare(false)?;
     let dir = find(&living()?, &c.name)?;
-    let gone = || error(format!("{}: not running", c.name));
+    let name = c.name.clone();
+    let gone = || error(format!("{name}: not running"));
     let lock = containers::wait_until_shared(&dir)?;
     let first = first_process(&dir).ok_or_else(gone)?;
     let container = File::open(&dir).map_err(|_| gone())?;
@@ -39,7 +40,16 @@ pub fn exec(mut c: Container) -> Result<u8> {
     c.capabilities = u64::from_str_radix(&field(&first.status, "CapBnd").concat(), 16).unwrap_or(0);
     let outcome = enter(&c, &first, &cgroup);
     cgroup.leave(&container);
-    outcome
+    match outcome {
+        Err(Error { status: 125, .. }) if ends_now(&first) => Err(gone()),
+        outcome => outcome,
+    }
+}
+
+/// A process that ends has no namespaces any more, a moment before its end can be seen.
+fn ends_now(first: &cgroups::First) -> bool {
+    let soon = Instant::now() + Duration::from_millis(100);
+    wait_while(soon, || !sys::has_ended(&first.pidfd))
 }
 
 /// What `run` was told holds for exec too, unless exec was told otherwise: whatever has become of
@@ -130,7 +140,7 @@ type Found = (PathBuf, OwnedFd);
 
 /// `husk stop`: a signal to all of them; then wait for each, and kill what is left.
 pub fn stop(wanted: &Stop) -> Result<u8> {
-    let (found, missing) = signal_all(&wanted.names, |container| {
+    let (found, mut missing) = signal_all(&wanted.names, |container| {
         let own = notes::read(container).stop_signal;
         wanted.signal.or(own).unwrap_or(libc::SIGTERM)
     })?;
@@ -138,20 +148,26 @@ pub fn stop(wanted: &Stop) -> Result<u8> {
     for (dir, fd) in found {
         let own = by_number(&fd); // the name may be another's soon
         wait_while(deadline, || is_populated(&own));
-        cgroups::kill_rest(&own);
-        containers::wait_for_end(&own, &dir);
+        missing.extend(end(&dir, &own));
     }
     complain_of(missing)
 }
 
+/// Ends what is left of a container. Returns what is wrong if something stays.
+fn end(dir: &Path, own: &Path) -> Option<String> {
+    let is_dead = !is_populated(own) || cgroups::kill_rest(own);
+    if is_dead && containers::wait_for_end(own, dir) {
+        return None;
+    }
+    Some(format!("{}: still there", dir.display()))
+}
+
 /// `husk kill`: only the signal. What SIGKILL ends is gone when husk returns.
 pub fn kill(wanted: &Kill) -> Result<u8> {
-    let (found, missing) = signal_all(&wanted.names, |_| wanted.signal)?;
+    let (found, mut missing) = signal_all(&wanted.names, |_| wanted.signal)?;
     for (dir, fd) in found {
         if wanted.signal == libc::SIGKILL {
-            let own = by_number(&fd);
-            cgroups::kill_rest(&own);
-            containers::wait_for_end(&own, &dir);
+            missing.extend(end(&dir, &by_number(&fd)));
         }
     }
     complain_of(missing)
@@ -186,6 +202,7 @@ fn open_cgroup(living: &[PathBuf], name: &str) -> Result<(PathBuf, File)> {
 
 fn signal_first(container: &File, signal: i32) {
     if let Some(first) = first_process(&by_number(container)) {
+        wake_husk(&first);
         let _ = sys::pidfd_send_signal(&first.pidfd, signal);
     }
 }
@@ -195,4 +212,19 @@ fn complain_of(missing: Vec<String>) -> Result<u8> {
         return Ok(0);
     }
     Err(error(missing.join("; ")))
+}
+
+/// A foreground container's husk, its parent, may be stopped, and could not clean up.
+fn wake_husk(first: &cgroups::First) {
+    let Some(parent) = parent_of(&first.status) else { return };
+    let Ok(pidfd) = sys::pidfd_open(parent) else { return };
+    let now = cat(format!("/proc/{}/status", first.pid)).unwrap_or_default();
+    // It is still the parent, so its number is not another's. A detached container's is init.
+    if parent_of(&now) == Some(parent) && shield::is_husk(parent) {
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGCONT);
+    }
+}
+
+fn parent_of(status: &str) -> Option<i32> {
+    field(status, "PPid").first()?.parse().ok()
 }

@@ -159,7 +159,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--security-opt", "no-new-privileges is always so, --cap-add opens system calls, too"),
     ("--sig-proxy", "signals are always passed on"),
     ("--stop-timeout", "husk stop -t SECONDS"),
-    ("--storage-opt", "--memory SIZE bounds what a container changes, too"),
     ("--userns", "run husk as an ordinary user: that is rootless"),
     ("--uts", "a container always has its own host name, see -h"),
     ("--volume-driver", "mount it on the host, then -v SRC:DST"),

@@ -2,7 +2,7 @@
 
 use crate::cgroups::{self, first_process};
 use crate::containers::living;
-use crate::step::{Result, cat, print};
+use crate::step::{Result, cat, plain, print};
 use std::path::Path;
 
 /// A line of `husk ps`: when the container was started, its name, and the rest.
@@ -41,7 +41,7 @@ fn row(dir: &Path) -> Option<Row> {
     let ip = address(pid).unwrap_or("-".into());
     let command = cat(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
     let command: String = command.chars().take(40).collect();
-    let command = command.replace(char::is_control, "?");
+    let command = plain(&command);
     let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {cpu:7}  {age:4}  {}", command.trim_end());
     Some((start, dir.file_name()?.to_string_lossy().into(), rest))
 }

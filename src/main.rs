@@ -94,6 +94,7 @@ pub struct Container {
     volumes: Vec<Volume>,
     devices: Vec<Device>,
     memory: Option<String>,        // bytes
+    storage: Option<String>,       // bytes for its changes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
     namespaces: i32,
     bridge: bool,               // or an empty network namespace, or the host's network
@@ -264,8 +265,8 @@ fn build_root(c: &Container) -> Result<Kept> {
     terminal::reopen_by(mounts.iter().map(|made| &made.mount))?;
     let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    let etc = etc::files(&c.hostname, c.uses_host_network(), &c.resolv_conf);
-    let mut others = mounts::make_files("/etc", &etc)?;
+    let files = etc::files(&c.hostname, c.uses_host_network(), &c.resolv_conf);
+    let mut others = mounts::make_files("/etc", &files, c.read_only)?;
     others.extend(shared);
     mounts::sort(&mut others);
     let hosts = File::options().append(true).open("/dev/hosts");
@@ -308,7 +309,7 @@ fn bind_shared(c: &Container) -> Result<Vec<Detached>> {
 /// ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let size = format!("mode=755,size={}", c.memory.as_deref().unwrap_or("50%"));
+    let size = mounts::storage(c.storage.as_deref().or(c.memory.as_deref()))?;
     let nodev = MsFlags::MS_NODEV;
     step!(
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), nodev, Some(size.as_str())),

@@ -46,7 +46,8 @@ fn wait_for(host: &Host, name: &str, command: &[&str]) {
 fn environment_that_pid_1_has_overwritten() {
     let host = host!();
     let root = with_program(&host, "forgets", FORGETS);
-    let run = ["run", "-d", "--name=x", "-e", "SECRET=a b", "-h", "walnut", root.path(), "/forgets"];
+    let run =
+        ["run", "-d", "--name=x", "-e", "SECRET=a b", "-h", "walnut", root.path(), "/forgets"];
     host.husk(&run).ok();
     wait_for(&host, "x", &["grep", "-q", "main process", "/proc/1/cmdline"]);
     let left = host.husk(&["exec", "x", "/bin/cat", "/proc/1/environ"]).out;
@@ -111,7 +112,10 @@ int main(int argc, char **argv) {
     // As root outside it is there: the control.
     let dir = host.cgroup.join("husk/x");
     let outside = run(Command::new(root.join("attributes")).arg(dir)).ok();
-    assert!(outside.contains("trusted.husk.env0\n") && outside.contains("user.husk.env0 -1"), "{outside}");
+    assert!(
+        outside.contains("trusted.husk.env0\n") && outside.contains("user.husk.env0 -1"),
+        "{outside}"
+    );
     for user in ["0", "1000"] {
         let exec = ["exec", "-u", user, "x", "/attributes", "/sys/fs/cgroup"];
         let seen = host.husk(&exec).ok();
