@@ -215,11 +215,15 @@ fn ps_lists_what_runs() {
         assert_eq!(digits.is_ok(), host.has_controller("memory"), "{text}");
         assert!(digits.is_ok() || memory == "-", "{text}");
     }
-    for age in column(4) {
+    for cpu in column(4) {
+        let seconds = cpu.strip_suffix('s').and_then(|text| text.parse::<f64>().ok());
+        assert!(seconds.is_some_and(|seconds| seconds < 60.0), "{text}");
+    }
+    for age in column(5) {
         assert!(age.ends_with(['s', 'm']) && age.len() <= 4, "{text}");
     }
-    assert!(rows[2][5].starts_with("sh -c cat /etc/hosts; sleep"), "{text}");
-    assert!(rows[0][5].contains("h\u{fc}lle"), "{text}");
+    assert!(rows[2][6].starts_with("sh -c cat /etc/hosts; sleep"), "{text}");
+    assert!(rows[0][6].contains("h\u{fc}lle"), "{text}");
 
     kill(third.pid(), Signal::SIGKILL).expect("kill");
     until("the foreground container to go", || host.inits().len() == 2);
