@@ -121,8 +121,9 @@ impl Attendant<'_> {
         if self.has_ended && streams.outputs.iter().any(Copying::waits_for_input) {
             return PollTimeout::ZERO; // only to learn whether there is more
         }
-        if streams.outputs.iter().chain(&streams.keyboard).any(Copying::is_resting) {
-            return PollTimeout::from(20u8);
+        let copyings = streams.outputs.iter().chain(&streams.keyboard);
+        if let Some(rest) = copyings.filter_map(Copying::rest_time).min() {
+            return PollTimeout::from(rest);
         }
         let Some(time) = self.kill_at else { return PollTimeout::NONE };
         let left = time.saturating_duration_since(Instant::now());

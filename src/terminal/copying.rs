@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// The most that is held of one direction, and that moves in one go.
 const SIZE: usize = 64 << 10;
 
-/// So often in a row poll(2) may have been wrong: then the direction rests for a moment.
-const PATIENCE: u32 = 4;
+/// So often in a row poll(2) may have been wrong.
+const PATIENCE: u32 = 3;
 
 /// How it is moved.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,7 +36,7 @@ pub struct Copying {
     way: Way,
     waits_for: Wait,
     buffer: Vec<u8>,
-    rest: Range<usize>, // of the buffer: what is still to be written
+    left: Range<usize>, // of the buffer: what is still to be written
     useless: u32,       // times in a row that poll(2) has been wrong
 }
 
@@ -62,12 +62,15 @@ impl Copying {
             _ => Way::Write,
         };
         let waits_for = Wait::Input;
-        Copying { from, to, way, waits_for, buffer: vec![], rest: 0..0, useless: 0 }
+        Copying { from, to, way, waits_for, buffer: vec![], left: 0..0, useless: 0 }
     }
 
-    /// For so long that it is no use to ask poll(2) again at once?
-    pub fn is_resting(&self) -> bool {
-        self.useless >= PATIENCE
+    /// Where poll(2) says yes and the call says no, again and again, it is no use to ask at once: as
+    /// for a terminal with space for one byte and a line feed to write, which takes two there. So
+    /// many milliseconds it rests, then it tries by itself.
+    pub fn rest_time(&self) -> Option<u16> {
+        let extra = self.useless.checked_sub(PATIENCE)?;
+        Some(1 << extra.min(6))
     }
 
     pub fn waits_for_input(&self) -> bool {
@@ -78,7 +81,7 @@ impl Copying {
     pub fn to_poll(&self) -> [PollFd<'_>; 2] {
         let (mut from, mut to) = (PollFlags::empty(), PollFlags::empty());
         match self.waits_for {
-            _ if self.is_resting() => {}
+            _ if self.rest_time().is_some() => {}
             Wait::Input => from = PollFlags::POLLIN,
             Wait::Output => to = PollFlags::POLLOUT,
         }
@@ -95,20 +98,17 @@ impl Copying {
         if found[1].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
             return Progress::Broken(Errno::EPIPE);
         }
-        if self.is_resting() {
-            self.useless = 0;
-            return Progress::Stuck;
-        }
-        if found.iter().all(|events| events.is_empty()) {
+        let has_news = found.iter().any(|events| !events.is_empty());
+        if !has_news && self.rest_time().is_none() {
             return Progress::Stuck;
         }
         let progress = match self.way {
             Way::Splice => self.splice(),
-            _ if self.rest.is_empty() => self.read(),
+            _ if self.left.is_empty() => self.read(),
             _ => self.write(),
         };
         match progress {
-            Progress::Stuck => self.useless += 1,
+            Progress::Stuck => self.useless = self.useless.saturating_add(1),
             _ => self.useless = 0,
         }
         progress
@@ -144,7 +144,7 @@ impl Copying {
         match unistd::read(&self.from, &mut self.buffer) {
             Ok(0) => Progress::End,
             Ok(length) => {
-                self.rest = 0..length;
+                self.left = 0..length;
                 self.write()
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Progress::Stuck,
@@ -153,8 +153,9 @@ impl Copying {
     }
 
     fn write(&mut self) -> Progress {
-        while !self.rest.is_empty() {
-            let bytes = &self.buffer[self.rest.clone()];
+        let mut progress = Progress::Stuck;
+        while !self.left.is_empty() {
+            let bytes = &self.buffer[self.left.clone()];
             let outcome = match self.way {
                 Way::Send => {
                     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -163,12 +164,14 @@ impl Copying {
                 _ => unistd::write(&self.to, bytes),
             };
             match outcome {
-                Ok(length) => self.rest.start += length,
+                Ok(length) => {
+                    self.left.start += length;
+                    progress = Progress::Moved;
+                }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.waits_for == Wait::Output => return Progress::Stuck,
                 Err(Errno::EAGAIN) => {
                     self.waits_for = Wait::Output;
-                    return Progress::Moved;
+                    return progress;
                 }
                 Err(errno) => return Progress::Broken(errno),
             }
@@ -179,7 +182,7 @@ impl Copying {
 
     /// What can't be written is lost, and the next is tried again: for a log on a full disk.
     pub fn skip(&mut self) -> bool {
-        self.rest = 0..0;
+        self.left = 0..0;
         self.waits_for = Wait::Input;
         true
     }
