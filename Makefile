@@ -102,11 +102,7 @@ lint: ## formatting, clippy, shellcheck, and the size of lines, functions and so
 	@! grep -q '^oci *=' Cargo.toml || (set -x; cargo clippy --all-targets --features oci -- -D warnings)
 	@$(NEED) shellcheck
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
-	@awk 'length > 100 { print FILENAME ":" FNR ": over 100 characters"; bad = 1 } \
-		FNR == (FILENAME ~ /main/ ? 1796 : 1345) { print FILENAME ": too long to read"; bad = 1 } \
-		/^ *(pub |const )*fn / { first = FNR; match($$0, / */); last = substr($$0, 1, RLENGTH) "}" } \
-		$$0 == last { last = "done"; if (FNR - first >= 50) { print FILENAME ":" first ": long"; bad = 1 } } \
-		END { exit bad }' src/*.rs
+	@tests/lint.sh
 
 bench: build ## start times and memory beside other runtimes
 	@$(NEED) hyperfine ip:iproute2 iptables python3

@@ -1,6 +1,7 @@
 //! Who called husk: the first root, or somebody who needs a user namespace. It is found out at the
 //! start, for later /proc may be what ROOTFS says it is.
 
+use nix::unistd::{Gid, Uid, getegid, geteuid};
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -16,7 +17,7 @@ const SETTINGS: [(&str, &str); 3] = [
 ];
 
 static ROOTLESS: LazyLock<bool> = LazyLock::new(|| {
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         return true;
     }
     let own = fs::read_link("/proc/self/ns/user");
@@ -37,8 +38,20 @@ static OBSTACLE: LazyLock<Option<String>> = LazyLock::new(|| {
     None
 });
 
+/// User and group, as they are outside.
+static IDS: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
+
 pub fn look() {
+    LazyLock::force(&IDS);
     LazyLock::force(&OBSTACLE);
+}
+
+pub fn uid() -> Uid {
+    IDS.0
+}
+
+pub fn gid() -> Gid {
+    IDS.1
 }
 
 /// Is husk an ordinary user's, or in a user namespace already? Then its containers are rootless.

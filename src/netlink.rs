@@ -21,8 +21,8 @@ impl Netlink {
     }
 
     /// Asks the kernel to make or change something, and waits for its answer. A message is a header
-    /// (struct nlmsghdr), then a fixed part, then attributes. EEXIST: it is there already.
-    fn request(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
+    /// (struct nlmsghdr), then a fixed part, then attributes. False: it is there already.
+    fn request(&self, kind: u16, body: &[u8]) -> Result<bool, Errno> {
         // CREATE and EXCL mean nothing to RTM_SETLINK.
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let mut message = vec![];
@@ -36,13 +36,14 @@ impl Netlink {
         socket::recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         let [.., a, b, c, d] = answer;
         match -i32::from_ne_bytes([a, b, c, d]) {
-            0 => Ok(()),
+            0 => Ok(true),
+            libc::EEXIST => Ok(false),
             errno => Err(Errno::from_raw(errno)),
         }
     }
 
     /// `ip link add NAME type bridge`
-    pub fn add_bridge(&self, name: &str, mac: [u8; 6]) -> Result<(), Errno> {
+    pub fn add_bridge(&self, name: &str, mac: [u8; 6]) -> Result<bool, Errno> {
         let kind = attribute(libc::IFLA_INFO_KIND, b"bridge");
         let info = attribute(libc::IFLA_LINKINFO, &kind);
         let bridge = link(name, 0, &[attribute(libc::IFLA_ADDRESS, &mac), info]);
@@ -51,7 +52,7 @@ impl Netlink {
 
     /// `ip link add NAME up master BRIDGE type veth peer PEER netns PID`: a pair of interfaces,
     /// which are each other's cable. What goes in at one end comes out at the other.
-    pub fn add_veth(&self, name: &str, bridge: u32, peer: &Peer) -> Result<(), Errno> {
+    pub fn add_veth(&self, name: &str, bridge: u32, peer: &Peer) -> Result<bool, Errno> {
         // Else each end has as many queues as there are CPUs, and these take long to make.
         let queues = [
             attribute(libc::IFLA_NUM_TX_QUEUES, &1u32.to_ne_bytes()),
@@ -70,12 +71,12 @@ impl Netlink {
     }
 
     /// `ip link set NAME up`
-    pub fn set_up(&self, name: &str) -> Result<(), Errno> {
+    pub fn set_up(&self, name: &str) -> Result<bool, Errno> {
         self.request(libc::RTM_SETLINK, &link(name, libc::IFF_UP, &[]))
     }
 
     /// `ip addr add IP/PREFIX dev NAME`
-    pub fn add_address(&self, name: &str, ip: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+    pub fn add_address(&self, name: &str, ip: Ipv4Addr, prefix: u8) -> Result<bool, Errno> {
         let index = if_nametoindex(name)?;
         // struct ifaddrmsg: family, prefix, flags, scope, index.
         let mut message = vec![libc::AF_INET as u8, prefix, 0, 0];
@@ -85,7 +86,7 @@ impl Netlink {
     }
 
     /// `ip route add default via GATEWAY`
-    pub fn add_default_route(&self, gateway: Ipv4Addr) -> Result<(), Errno> {
+    pub fn add_default_route(&self, gateway: Ipv4Addr) -> Result<bool, Errno> {
         // struct rtmsg: family; lengths of destination and source, service; table, protocol, scope,
         // type; flags.
         let mut message = vec![libc::AF_INET as u8, 0, 0, 0];
@@ -97,7 +98,8 @@ impl Netlink {
     }
 }
 
-/// The other end of a veth: its name, its MAC, and a process in whose network namespace it is to be.
+/// The other end of a veth: its name, its MAC, and a process in whose network namespace it is to
+/// be.
 pub struct Peer<'a> {
     pub name: &'a str,
     pub mac: [u8; 6],
@@ -121,8 +123,8 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An interface by its name. Its fixed part, struct ifinfomsg, is a family, a type and an index (all
-/// of them 0), then its flags, and which of these to change.
+/// An interface by its name. Its fixed part, struct ifinfomsg, is a family, a type and an index
+/// (all of them 0), then its flags, and which of these to change.
 fn link(name: &str, flags: i32, attributes: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0; 8];
     bytes.extend(flags.to_ne_bytes());

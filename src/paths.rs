@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{self, Mode};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,11 @@ pub fn c_string(text: impl AsRef<OsStr>) -> CString {
 /// The way to an open file, proc_pid_fd(5).
 pub fn by_number(file: &impl AsRawFd) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Is there anything at this path?
+pub fn exists(path: &CStr) -> bool {
+    stat::stat(path).is_ok()
 }
 
 /// Is it a directory?
@@ -84,6 +89,7 @@ impl Tree<'_> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::ENOENT);
         };
+        let above = if above == Path::new("") { Path::new(".") } else { above };
         let parent = self.follow(above, Make::Dir, links)?;
         if let Ok(link) = fcntl::readlinkat(&parent, name) {
             let links = links.checked_sub(1).ok_or(Errno::ELOOP)?;

@@ -15,6 +15,15 @@ pub struct Error {
     pub why: String,
 }
 
+impl Error {
+    /// Says it in one line: a name may hold line feeds and terminal escapes.
+    pub fn report(self) -> u8 {
+        let line = format!("husk: {}\n", self.why.replace(char::is_control, "?"));
+        let _ = io::stderr().write_all(line.as_bytes());
+        self.status
+    }
+}
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of husk's own, as opposed to one of the command that it was to start.
@@ -94,6 +103,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
             Some("this kernel is too old, or a seccomp filter hides it: husk needs Linux 5.14")
         }
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
+        Errno::EPIPE => Some("the child was killed: is --memory too small?"),
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
         _ => None,
     }

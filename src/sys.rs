@@ -57,13 +57,12 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
-/// waitpid(2) of one child; None if with WNOHANG there is nothing to say. (nix's knows no real-time
-/// signals.)
-pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<ExitStatus>, Errno> {
+/// waitpid(2) of one child, until it has ended. (nix's knows no real-time signals.)
+pub fn waitpid(pid: c_int) -> Result<ExitStatus, Errno> {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    let changed = Errno::result(unsafe { libc::waitpid(pid, &mut status, flags) })?;
-    Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
+    Errno::result(unsafe { libc::waitpid(pid, &mut status, 0) })?;
+    Ok(ExitStatus::from_raw(status))
 }
 
 /// Gives all signals their default actions, signal(7): what husk's caller ignores, and SIGPIPE,
@@ -134,8 +133,8 @@ pub fn lock_byte(file: &File, kind: c_int, byte: i64) -> Result<(), OtherLock> {
 
 // ---- mounts -------------------------------------------------------------------------------------
 
-/// fsopen(2), fsconfig(2), fsmount(2): a new file system that is attached nowhere. `options` are its
-/// own, as words and as pairs; `attributes` are the mount's (MOUNT_ATTR_*, mount_setattr(2)).
+/// fsopen(2), fsconfig(2), fsmount(2): a new file system that is attached nowhere. `options` are
+/// its own, as words and as pairs; `attributes` are the mount's (MOUNT_ATTR_*, mount_setattr(2)).
 pub fn fsmount(
     fstype: &str,
     options: &[(&str, Option<&str>)],
@@ -143,8 +142,7 @@ pub fn fsmount(
 ) -> Result<OwnedFd, Errno> {
     let name = c_string(fstype);
     // SAFETY: the string outlives the call.
-    let returned =
-        unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) };
+    let returned = unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) };
     let fs = new_fd(returned)?;
     for (key, value) in options {
         match value {
@@ -186,7 +184,8 @@ pub fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<(), Errno> {
-    let attributes = [set, clear, propagation, 0]; // struct mount_attr; the last is a user namespace
+    // struct mount_attr; the last one is a user namespace.
+    let attributes = [set, clear, propagation, 0];
     let (fd, flags) = (mount.as_fd().as_raw_fd(), libc::AT_EMPTY_PATH | flags);
     let (path, size) = (c"".as_ptr(), mem::size_of_val(&attributes));
     // SAFETY: the path and the attributes outlive the call.

@@ -6,30 +6,35 @@ mod copying;
 mod pty;
 mod signals;
 
+use crate::paths::by_number;
 use crate::step::{Result, attempt, error, step};
 use crate::sys;
 use copying::{Copying, set_nonblocking};
-use nix::fcntl::OFlag;
-use nix::sys::stat;
+use nix::fcntl::{self, OFlag};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Gid, Uid};
 use pty::Pair;
-pub use pty::open_devpts;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+pub use pty::open_devpts;
+pub use signals::Signals;
 
 /// What the command line says about it.
 #[derive(Default)]
 pub struct Wanted {
     /// -t or -t=false, if it was said.
     pub tty: Option<bool>,
-    /// -i: what is typed goes in, also where output goes elsewhere.
+    /// -i: what is typed goes in, also where the output goes elsewhere.
     pub interactive: bool,
     /// -d: nobody stands behind it ...
     pub detach: bool,
-    /// ... but that its output goes here.
-    pub log: Option<File>,
+    /// ... but that its output goes to this file.
+    pub log: Option<PathBuf>,
 }
 
 /// What one of 0, 1 and 2 was given as.
@@ -49,29 +54,33 @@ enum End {
     Kept, // the caller's own
 }
 
+/// /dev/null, by its number on every Linux.
+const NULL: libc::dev_t = libc::makedev(1, 3);
+
 impl Given {
     fn look(number: i32) -> Given {
-        const NULL: (u64, u64) = (1, 3);
         let file = sys::stdio(number);
         if file.is_terminal() {
             return Given::Terminal;
         }
-        // Rust opens /dev/null where there is nothing.
-        let Ok(meta) = stat::fstat(file) else { return Given::Null };
-        let device = (stat::major(meta.st_rdev), stat::minor(meta.st_rdev));
-        let is_device = meta.st_mode & libc::S_IFMT == libc::S_IFCHR;
-        if is_device && device == NULL { Given::Null } else { Given::Other }
+        if device(file) == NULL { Given::Null } else { Given::Other }
     }
 }
 
+/// Which device a file is; 0 if it is none.
+fn device(file: impl AsFd) -> libc::dev_t {
+    stat::fstat(file).map_or(0, |meta| meta.st_rdev)
+}
+
 /// The table, which docs/terminal.md explains.
-fn decide(given: [Given; 3], wanted: &Wanted, is_foreground: bool) -> [End; 3] {
-    use Given::Terminal;
+fn decide(wanted: &Wanted) -> [End; 3] {
     if wanted.detach {
         let output = if wanted.log.is_some() { End::Pipe } else { End::Null };
         return [End::Null, output, output];
     }
-    let both = given[0] == Terminal && given[1] == Terminal;
+    let given = [0, 1, 2].map(Given::look);
+    let is_foreground = caller(wanted).is_some();
+    let both = given[..2] == [Given::Terminal; 2];
     let has_pty = both && is_foreground && wanted.tty != Some(false);
     let input = match given[0] {
         Given::Terminal if has_pty => End::Pty,
@@ -92,114 +101,187 @@ fn decide(given: [Given; 3], wanted: &Wanted, is_foreground: bool) -> [End; 3] {
     [input, output(given[1]), error]
 }
 
-/// All that stands behind 0, 1 and 2. It is made before the clone, and so both processes have it.
-pub struct Streams {
+/// The caller's terminal, if husk is in the foreground there.
+fn caller(wanted: &Wanted) -> Option<BorrowedFd<'static>> {
+    let mut files = [0, 1, 2].map(sys::stdio).into_iter();
+    let terminal = files.find(|file| file.is_terminal())?;
+    // Where it is no session's of ours, only -t says that we may read what is typed.
+    let is_foreground = pty::is_foreground(terminal).or(wanted.tty).unwrap_or(false);
+    (is_foreground && !wanted.detach).then_some(terminal)
+}
+
+/// From now on signals do nothing to husk until `Outside::attend` passes them on.
+pub fn hold_signals() -> Result<Signals> {
+    attempt("signalfd", Signals::hold())
+}
+
+/// Will the container have a terminal?
+pub fn has_pty(wanted: &Wanted) -> bool {
+    decide(wanted)[0] == End::Pty
+}
+
+/// The container's part of it.
+pub struct Inside {
     ends: [End; 3],
-    /// The container's ends of the pipes.
-    inside: [Option<OwnedFd>; 3],
-    /// The container's terminal, once it is there.
+    /// What they will be, but for a terminal, which is made later ...
+    files: [Option<OwnedFd>; 3],
+    /// ... and then goes to husk through this.
+    husk: Option<UnixStream>,
     pair: Option<Pair>,
+}
+
+/// husk's part of it.
+pub struct Outside {
     /// What is typed, and where it goes.
     keyboard: Option<Copying>,
     /// What comes out of the container, and where it goes.
     outputs: Vec<Copying>,
-    /// The caller's terminal, if husk is in the foreground there: what is typed, and what is shown.
+    /// The caller's terminal, if husk is in the foreground there: where keys come from.
     caller: Option<OwnedFd>,
-    screen: Option<OwnedFd>,
+    /// The same, where output goes to; and through what the container's terminal comes.
+    screen: Option<(OwnedFd, UnixStream)>,
+    pair: Option<Pair>,
     has_log: bool,
     null: OwnedFd, // the host's
 }
 
-impl Streams {
-    pub fn prepare(wanted: Wanted) -> Result<Streams> {
-        let given = [0, 1, 2].map(Given::look);
-        let terminal = (0..3).find(|number| given[*number as usize] == Given::Terminal);
-        let terminal = terminal.map(sys::stdio);
-        // Where it is no session's of ours, only -t says that we may read what is typed.
-        let is_listening = |terminal| pty::is_foreground(terminal).or(wanted.tty).unwrap_or(false);
-        let is_foreground = !wanted.detach && terminal.is_some_and(is_listening);
-        let ends = decide(given, &wanted, is_foreground);
-        let null = File::options().read(true).write(true).open("/dev/null");
-        let mut streams = Streams {
-            ends,
-            inside: [None, None, None],
-            pair: None,
-            keyboard: None,
-            outputs: vec![],
-            caller: None,
-            screen: None,
-            has_log: wanted.log.is_some(),
-            null: attempt("/dev/null", null)?.into(),
+/// Makes both before the clone, while /dev is the host's.
+pub fn prepare(wanted: &Wanted) -> Result<(Inside, Outside)> {
+    let ends = decide(wanted);
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let mut outside = Outside {
+        keyboard: None,
+        outputs: vec![],
+        caller: caller(wanted).map(open_again).transpose()?,
+        screen: None,
+        pair: None,
+        has_log: wanted.log.is_some(),
+        null: attempt("/dev/null", null)?.into(),
+    };
+    let mut inside = Inside { ends, files: [None, None, None], husk: None, pair: None };
+    if ends[0] == End::Pty {
+        let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
+        outside.screen = Some((open_again(sys::stdio(1))?, ours));
+        inside.husk = Some(theirs);
+    }
+    for number in 0..3 {
+        let log = wanted.log.as_deref();
+        inside.files[number] = match ends[number] {
+            End::Pty | End::Kept => None,
+            End::Null => Some(dup(&outside.null)?),
+            End::Pipe if number == 0 => Some(outside.pipe_from_keyboard()?),
+            End::Pipe if number == 2 && ends[1] == End::Pipe && is_shared(&outside) => {
+                inside.files[1].as_ref().map(dup).transpose()?
+            }
+            End::Pipe => Some(outside.pipe_to(number, log)?),
         };
-        if let Some(terminal) = terminal.filter(|_| is_foreground) {
-            streams.caller = Some(open_again(terminal)?);
-        }
-        if streams.has_pty() {
-            streams.screen = Some(open_again(sys::stdio(1))?);
-        }
-        streams.make_pipes(given, wanted.log)?;
-        Ok(streams)
+    }
+    Ok((inside, outside))
+}
+
+/// Where 1 and 2 lead to the same, so do they in the container: what is written to one and then to
+/// the other keeps its order.
+fn is_shared(outside: &Outside) -> bool {
+    let identity = |number| {
+        let meta = stat::fstat(sys::stdio(number)).ok()?;
+        Some((meta.st_dev, meta.st_ino, meta.st_rdev))
+    };
+    outside.has_log || identity(1) == identity(2)
+}
+
+fn open_again(terminal: BorrowedFd) -> Result<OwnedFd> {
+    attempt("the terminal", pty::open_again(terminal))
+}
+
+/// It is appended to. The file itself never gets inside.
+fn open_log(path: &Path) -> Result<OwnedFd> {
+    let log = File::options().append(true).create(true).open(path);
+    let log = attempt(format_args!("--log {}", path.display()), log)?;
+    let is_file = log.metadata().is_ok_and(|meta| meta.is_file());
+    if !is_file {
+        return Err(error(format!("--log {}: expected a file", path.display())));
+    }
+    Ok(log.into())
+}
+
+fn dup(file: &OwnedFd) -> Result<OwnedFd> {
+    attempt("dup", file.try_clone())
+}
+
+impl Outside {
+    /// The container's end of a pipe for what is typed.
+    fn pipe_from_keyboard(&mut self) -> Result<OwnedFd> {
+        let (reader, writer) = attempt("pipe", unistd::pipe2(OFlag::O_CLOEXEC))?;
+        attempt("fcntl", set_nonblocking(&writer))?;
+        self.keyboard = Some(Copying::new(open_again(sys::stdio(0))?, writer));
+        Ok(reader)
     }
 
-    /// Where 1 and 2 lead to the same, so do they in the container: what is written to one and
-    /// then to the other keeps its order.
-    fn make_pipes(&mut self, given: [Given; 3], log: Option<File>) -> Result<()> {
-        if self.ends[0] == End::Pipe {
-            let (reader, writer) = pipe()?;
-            attempt("fcntl", set_nonblocking(&writer))?;
-            self.keyboard = Some(Copying::new(open_again(sys::stdio(0))?, writer));
-            self.inside[0] = Some(reader);
-        }
-        let is_shared = self.ends[1..] == [End::Pipe; 2] && (log.is_some() || is_same_file(1, 2));
-        let mut log = log.map(OwnedFd::from);
-        for number in 1..3 {
-            if self.ends[number] != End::Pipe {
-                continue;
+    /// The container's end of a pipe to what the caller has as 1 or 2, or to a log.
+    fn pipe_to(&mut self, number: usize, log: Option<&Path>) -> Result<OwnedFd> {
+        let (reader, writer) = attempt("pipe", unistd::pipe2(OFlag::O_CLOEXEC))?;
+        attempt("fcntl", set_nonblocking(&reader))?;
+        let given = sys::stdio(number as i32);
+        let to = match log {
+            Some(log) => open_log(log)?,
+            None if given.is_terminal() => open_again(given)?,
+            None => attempt("dup", given.try_clone_to_owned())?,
+        };
+        self.outputs.push(Copying::new(reader, to));
+        Ok(writer)
+    }
+}
+
+// ---- what the child does ------------------------------------------------------------------------
+
+impl Inside {
+    pub fn has_pty(&self) -> bool {
+        self.husk.is_some()
+    }
+
+    /// All that it has open, for the others are closed before ROOTFS is looked at.
+    pub fn open_files(&self) -> Vec<BorrowedFd<'_>> {
+        let files = self.files.iter().flatten().map(|file| file.as_fd());
+        files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).collect()
+    }
+
+    /// Nodes of the host are opened again by read-only mounts of them: so that fchmod(2) on one of
+    /// 0, 1 and 2 does not reach the host's. Where a user may not do that, it stays as it is.
+    pub fn reopen_by<'a>(&mut self, nodes: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
+        for node in nodes {
+            for number in 0..3 {
+                let is_kept = self.ends[number] == End::Kept;
+                let given = if is_kept { device(sys::stdio(number as i32)) } else { NULL };
+                let is_node = matches!(self.ends[number], End::Kept | End::Null);
+                if !is_node || given == 0 || given != device(node) {
+                    continue;
+                }
+                let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+                if let Ok(file) = fcntl::open(&by_number(node), flags, Mode::empty()) {
+                    self.files[number] = Some(file);
+                }
             }
-            if number == 2 && is_shared {
-                let writer = self.inside[1].as_ref().map(OwnedFd::try_clone);
-                self.inside[2] = attempt("dup", writer.transpose())?;
-                continue;
-            }
-            let caller = sys::stdio(number as i32);
-            let to = match log.take() {
-                Some(log) => log,
-                None if given[number] == Given::Terminal => open_again(caller)?,
-                None => attempt("dup", caller.try_clone_to_owned())?,
-            };
-            let (reader, writer) = pipe()?;
-            attempt("fcntl", set_nonblocking(&reader))?;
-            self.outputs.push(Copying::new(reader, to));
-            self.inside[number] = Some(writer);
         }
         Ok(())
     }
 
-    pub fn has_pty(&self) -> bool {
-        self.ends[0] == End::Pty
-    }
-
-    /// Is one of them /dev/null? Then `connect` needs that.
-    pub fn needs_null(&self) -> bool {
-        self.ends.contains(&End::Null)
-    }
-
-    // ---- what the child does ----
-
-    /// Makes the container's terminal in its devpts, and lets husk have it too.
-    pub fn open_pty(&mut self, devpts: BorrowedFd, parent: &UnixStream) -> Result<()> {
+    /// Makes the container's terminal in its devpts, and lets husk have it too. Returns the end
+    /// that is to be /dev/console.
+    pub fn open_pty(&mut self, devpts: impl AsFd) -> Result<Option<BorrowedFd<'_>>> {
+        let Some(husk) = &self.husk else { return Ok(None) };
         let pair = step!(Pair::new(devpts), "open /dev/pts/ptmx")?;
         let _ = pty::copy_window_size(sys::stdio(0), &pair.master);
-        step!(pair.send(parent), "sendmsg (the terminal)")?;
-        self.pair = Some(pair);
-        Ok(())
+        step!(pair.send(husk), "sendmsg (the terminal)")?;
+        Ok(Some(self.pair.insert(pair).slave.as_fd()))
     }
 
     /// They belong to the user that the command runs as: so it can open /dev/stdout by that name.
-    pub fn give_to(&self, uid: u32, gid: u32) -> Result<()> {
+    pub fn give_to(&self, (uid, gid): (u32, u32)) -> Result<()> {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        for pipe in self.inside.iter().flatten() {
-            step!(unistd::fchown(pipe, Some(uid), Some(gid)), "chown {uid}:{gid} (a pipe)")?;
+        for (end, file) in self.ends.iter().zip(&self.files) {
+            if let (End::Pipe, Some(pipe)) = (end, file) {
+                step!(unistd::fchown(pipe, Some(uid), Some(gid)), "chown {uid}:{gid} (a pipe)")?;
+            }
         }
         if let Some(pair) = &self.pair {
             let slave = &pair.slave;
@@ -208,58 +290,27 @@ impl Streams {
         Ok(())
     }
 
-    /// 0, 1 and 2 become the container's, in a session of its own: so no signal to a group reaches
-    /// husk's caller.
-    pub fn connect(&self, null: Option<BorrowedFd>) -> Result<()> {
+    /// A session of its own: so no signal to a group, such as `kill 0`, reaches husk's caller.
+    pub fn lead_session(&self) -> Result<()> {
         step!(unistd::setsid(), "setsid")?;
-        let slave = self.pair.as_ref().map(|pair| pair.slave.as_fd());
-        if let Some(slave) = slave {
-            step!(sys::set_controlling_terminal(slave), "ioctl TIOCSCTTY")?;
+        if let Some(pair) = &self.pair {
+            step!(sys::set_controlling_terminal(&pair.slave), "ioctl TIOCSCTTY")?;
         }
+        let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
+        Ok(())
+    }
+
+    /// 0, 1 and 2 become the container's.
+    pub fn connect(&self) -> Result<()> {
         for (number, end) in self.ends.iter().enumerate() {
-            let file = match end {
-                End::Pty => slave,
-                End::Pipe => self.inside[number].as_ref().map(|pipe| pipe.as_fd()),
-                End::Null => null,
-                End::Kept => continue,
+            let file = match (end, &self.pair, &self.files[number]) {
+                (End::Pty, Some(pair), _) => &pair.slave,
+                (_, _, Some(file)) => file,
+                (End::Kept, ..) => continue,
+                _ => return Err(error("there is no terminal")),
             };
-            let file = file.ok_or_else(|| error("nothing to connect"))?;
             attempt("dup2", sys::dup2(file, number as i32))?;
         }
         Ok(())
     }
-
-    // ---- what husk does ----
-
-    /// Takes the container's terminal from the child. Where the child has failed before that, its
-    /// report's first byte is returned.
-    pub fn receive_pty(&mut self, child: &UnixStream) -> Result<Vec<u8>> {
-        if !self.has_pty() {
-            return Ok(vec![]);
-        }
-        match attempt("recvmsg (the terminal)", Pair::receive(child))? {
-            Err(word) => Ok(word),
-            Ok(pair) => {
-                self.pair = Some(pair);
-                Ok(vec![])
-            }
-        }
-    }
-}
-
-fn open_again(terminal: BorrowedFd) -> Result<OwnedFd> {
-    attempt("the terminal", pty::open_again(terminal))
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    attempt("pipe", unistd::pipe2(OFlag::O_CLOEXEC))
-}
-
-/// Do two numbers lead to the same file?
-fn is_same_file(one: i32, other: i32) -> bool {
-    let identity = |number| {
-        let meta = stat::fstat(sys::stdio(number)).ok()?;
-        Some((meta.st_dev, meta.st_ino, meta.st_rdev))
-    };
-    identity(one).is_some_and(|file| Some(file) == identity(other))
 }

@@ -1,28 +1,28 @@
 //! husk beside a running container: it copies what goes in and out, passes signals on, and sees the
 //! end. One loop around poll(2); nothing in it waits for anything else.
 
-use super::Streams;
 use super::copying::{Copying, Events, Progress};
-use super::pty::{self, Raw};
+use super::pty::{self, Pair, Raw};
 use super::signals::{self, Signal, Signals};
+use super::{Outside, dup};
 use crate::step::{Result, attempt};
 use crate::sys;
 use libc::c_int;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-impl Streams {
+impl Outside {
     /// Copies until the process has ended and all that it wrote has gone on; passes signals on to it.
-    pub fn attend(mut self, pid: c_int, pidfd: BorrowedFd) -> Result<()> {
-        let signals = attempt("signalfd", Signals::hold())?;
-        self.inside = [None, None, None]; // the container's alone from now on
-        if let (Some(pair), Some(caller), Some(screen)) = (&self.pair, &self.caller, &self.screen) {
-            let dup = |file: &OwnedFd| attempt("dup", file.try_clone());
+    pub fn attend(mut self, pid: c_int, signals: &Signals) -> Result<()> {
+        let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
+        if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
+            let pair = attempt("recvmsg (the terminal)", Pair::receive(&child))?;
             self.keyboard = Some(Copying::new(dup(caller)?, dup(&pair.master)?));
-            self.outputs.push(Copying::new(dup(&pair.master)?, dup(screen)?));
+            self.outputs.push(Copying::new(dup(&pair.master)?, screen));
+            self.pair = Some(pair);
         }
         // When the container closes it, nobody has it open any more. (2 is for husk's own words.)
         attempt("dup2", sys::dup2(&self.null, 1))?;
@@ -53,10 +53,10 @@ impl Streams {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Attendant<'a> {
-    streams: Streams,
+    streams: Outside,
     pid: c_int,
-    pidfd: BorrowedFd<'a>,
-    signals: Signals,
+    pidfd: OwnedFd,
+    signals: &'a Signals,
     raw: Option<Raw>,
     may_type: bool,           // is the terminal ours, or a shell's at the moment?
     kill_at: Option<Instant>, // the caller's terminal is gone
@@ -84,7 +84,7 @@ impl Attendant<'_> {
             self.streams.keyboard = None;
         }
         if self.kill_at.is_some_and(|time| Instant::now() >= time) {
-            let _ = sys::pidfd_send_signal(self.pidfd, libc::SIGKILL);
+            let _ = sys::pidfd_send_signal(&self.pidfd, libc::SIGKILL);
             self.kill_at = None;
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Attendant<'_> {
         let unused = || PollFd::new(self.signals.as_fd(), none);
         let mut list = vec![PollFd::new(self.signals.as_fd(), input), unused(), unused()];
         if !self.has_ended {
-            list[1] = PollFd::new(self.pidfd, input);
+            list[1] = PollFd::new(self.pidfd.as_fd(), input);
         }
         if let Some(caller) = &self.streams.caller {
             list[2] = PollFd::new(caller.as_fd(), none);
@@ -196,7 +196,7 @@ impl Attendant<'_> {
         // What is typed at a terminal is for a whole group: ^C in a pipeline.
         let group = if signal.is_typed { sys::kill(-self.pid, signal.number) } else { Ok(()) };
         if !signal.is_typed || group.is_err() {
-            let _ = sys::pidfd_send_signal(self.pidfd, signal.number);
+            let _ = sys::pidfd_send_signal(&self.pidfd, signal.number);
         }
         match signal.number {
             libc::SIGTSTP => {
@@ -213,7 +213,7 @@ impl Attendant<'_> {
     fn hang_up(&mut self) {
         let streams = &mut self.streams;
         (streams.caller, streams.keyboard, streams.pair) = (None, None, None);
-        let _ = sys::pidfd_send_signal(self.pidfd, libc::SIGHUP);
+        let _ = sys::pidfd_send_signal(&self.pidfd, libc::SIGHUP);
         self.kill_at = Some(Instant::now() + PATIENCE);
     }
 }

@@ -44,15 +44,11 @@ impl Pair {
         socket::sendmsg::<()>(number, &word, &rights, MsgFlags::MSG_NOSIGNAL, None).map(drop)
     }
 
-    /// The other process's half. What comes without a pair is something else: the word is returned,
-    /// which is empty if the other process has ended.
-    pub fn receive(socket: &UnixStream) -> Result<Result<Pair, Vec<u8>>, Errno> {
-        let mut word = [0];
-        let (length, ends) = sys::receive_fds(socket, &mut word)?;
-        match <[OwnedFd; 2]>::try_from(ends) {
-            Ok([master, slave]) => Ok(Ok(Pair { master, slave })),
-            Err(_) => Ok(Err(word[..length].to_vec())),
-        }
+    /// The other process's half. EPIPE: it has ended before.
+    pub fn receive(socket: &UnixStream) -> Result<Pair, Errno> {
+        let (_, ends) = sys::receive_fds(socket, &mut [0])?;
+        let [master, slave] = <[OwnedFd; 2]>::try_from(ends).map_err(|_| Errno::EPIPE)?;
+        Ok(Pair { master, slave })
     }
 }
 

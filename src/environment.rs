@@ -1,0 +1,48 @@
+//! The environment of a command: docker's defaults, and what --env says.
+
+use crate::paths::c_string;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// docker's. A container with a terminal also has the caller's TERM.
+pub fn defaults(hostname: &str, user: Option<(u32, u32)>, term: Option<&OsStr>) -> Vec<CString> {
+    let is_root = user.is_none_or(|(uid, _)| uid == 0);
+    let home = if is_root { "HOME=/root" } else { "HOME=/" };
+    let mut env = vec![c_string(PATH), c_string(home), c_string(format!("HOSTNAME={hostname}"))];
+    if let Some(term) = term {
+        env.push(c_string([OsStr::new("TERM="), term].join(OsStr::new(""))));
+    }
+    env
+}
+
+/// The variables of a process, from its /proc/PID/environ.
+pub fn of_process(environ: &[u8]) -> Vec<CString> {
+    let pairs = environ.split(|byte| *byte == 0);
+    pairs.filter(|pair| !pair.is_empty()).map(|pair| c_string(OsStr::from_bytes(pair))).collect()
+}
+
+/// The old variables, unless new ones have the same name; sorted.
+pub fn merge(old: Vec<CString>, new: Vec<CString>) -> Vec<CString> {
+    let mut env = BTreeMap::new();
+    for pair in old.into_iter().chain(new) {
+        let name = pair.to_bytes().split(|byte| *byte == b'=').next();
+        env.insert(name.unwrap_or_default().to_vec(), pair);
+    }
+    env.into_values().collect()
+}
+
+/// The files that a command may mean, in the order of PATH: execvp(3) without its fallback to a
+/// shell.
+pub fn candidates(command: &CString, env: &[CString]) -> Vec<CString> {
+    let name = OsStr::from_bytes(command.to_bytes());
+    if name.is_empty() || command.to_bytes().contains(&b'/') {
+        return vec![command.clone()];
+    }
+    let path = env.iter().find_map(|pair| pair.to_bytes().strip_prefix(b"PATH="));
+    let dirs = path.unwrap_or_default().split(|byte| *byte == b':');
+    dirs.map(|dir| c_string(Path::new(OsStr::from_bytes(dir)).join(name))).collect()
+}

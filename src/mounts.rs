@@ -1,0 +1,247 @@
+//! Mounts: docker's, its devices and masked paths as tables, and how they are made and placed. All
+//! are made detached, while the host's files can be seen, and placed when only ROOTFS's are left.
+
+use crate::paths::{Make, Tree, is_dir};
+use crate::step::{Result, attempt, step};
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::unistd;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A file system, where it belongs, and its options, in the words of fstab(5). A relative target is
+/// below the last absolute one.
+pub type Row = [&'static str; 3];
+
+/// Which of these is the containers' terminals.
+pub const DEVPTS: usize = 1;
+pub const DEV: [Row; 4] = [
+    ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m"],
+    ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
+    ["tmpfs", "shm", "nosuid,nodev,noexec,mode=1777,size=64m"],
+    ["mqueue", "mqueue", "nosuid,nodev,noexec"],
+];
+pub const SYS: [Row; 2] = [
+    ["sysfs", "/sys", "nosuid,nodev,noexec,ro"],
+    ["cgroup2", "fs/cgroup", "nosuid,nodev,noexec,ro"],
+];
+
+/// The host's own nodes, bound read-only: a chmod of /dev/null in here must not reach the host's.
+pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+
+pub const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// docker's masked paths and a few more, which tell of the host or change it, are covered by
+/// something empty.
+pub const MASKED: [&str; 13] = [
+    "/proc/acpi",                    // switches hardware off (CVE-2018-10892)
+    "/proc/scsi",                    // removes disks (CVE-2017-16539)
+    "/proc/asound",                  // what the host plays
+    "/proc/interrupts",              // when somebody types on it
+    "/proc/dynamic_debug",           // turns the kernel's messages on
+    "/proc/kcore",                   // all memory
+    "/proc/keys",                    // everybody's keys
+    "/proc/locks",                   // husk's locks
+    "/proc/latency_stats",           // what all processes wait for
+    "/proc/sched_debug",             // all processes
+    "/proc/timer_list",              // all processes' timers
+    "/sys/devices/virtual/powercap", // power use betrays keys (CVE-2020-8694)
+    "/sys/firmware",                 // the firmware's variables
+];
+
+/// docker's read-only paths, the machine's settings and emergency keys, are covered by themselves.
+pub const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// A mount that is attached nowhere yet, and where it shall be.
+pub struct Detached {
+    pub mount: OwnedFd,
+    pub target: PathBuf,
+}
+
+/// A directory or file of the host that a container shares.
+pub struct Volume {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+/// A new file system by the options of fstab(5).
+pub fn new_mount(fstype: &str, options: &str) -> Result<OwnedFd> {
+    let mut attributes = 0;
+    let mut own = vec![("source", Some(fstype))];
+    for word in options.split(',') {
+        match word {
+            "ro" => attributes |= libc::MOUNT_ATTR_RDONLY,
+            "nosuid" => attributes |= libc::MOUNT_ATTR_NOSUID,
+            "nodev" => attributes |= libc::MOUNT_ATTR_NODEV,
+            "noexec" => attributes |= libc::MOUNT_ATTR_NOEXEC,
+            word => match word.split_once('=') {
+                Some((key, value)) => own.push((key, Some(value))),
+                None => own.push((word, None)),
+            },
+        }
+    }
+    step!(
+        sys::fsmount(fstype, &own, attributes),
+        "mount -t {fstype} -o {options} {fstype} (detached)"
+    )
+}
+
+/// A bind mount of a path, or with an empty path of `dir` itself. With `deep` also of all that is
+/// mounted below it.
+pub fn bind(dir: impl AsFd, path: &Path, attributes: u64, deep: bool) -> Result<OwnedFd> {
+    let recursive = if deep { libc::AT_RECURSIVE } else { 0 };
+    let shown = path.display();
+    let dir = dir.as_fd();
+    let clone = || {
+        let mount = sys::open_tree(dir, path, recursive | libc::AT_EMPTY_PATH)?;
+        sys::mount_setattr(&mount, recursive, attributes, 0, 0)?;
+        Ok::<_, Errno>(mount)
+    };
+    step!(clone(), "mount --bind {shown} (detached)")
+}
+
+/// What a table lists, made detached.
+pub fn make(table: &[Row], is_rootless: bool) -> Result<Vec<Detached>> {
+    let mut mounts = vec![];
+    for [fstype, target, options] in table {
+        // Group 5, tty, is not among a user's ids.
+        let options = if is_rootless { options.trim_end_matches(",gid=5") } else { options };
+        let mount = new_mount(fstype, options)?;
+        mounts.push(Detached { mount, target: target.into() });
+    }
+    Ok(mounts)
+}
+
+/// /sys shows the network of its maker, and only whoever owns that may mount one: else it is the
+/// host's.
+pub fn make_sys(is_rootless: bool, shares_network: bool) -> Result<Vec<Detached>> {
+    if !is_rootless || !shares_network {
+        return make(&SYS, is_rootless);
+    }
+    let mount = bind(AT_FDCWD, Path::new("/sys"), DEVICE | libc::MOUNT_ATTR_NODEV, true)?;
+    Ok(vec![Detached { mount, target: "/sys".into() }])
+}
+
+/// Files of husk's own, each by its name and its text. They are kept in /dev, which is a tmpfs now.
+pub fn make_files(target: &str, files: &[(&str, String)]) -> Result<Vec<Detached>> {
+    let mut mounts = vec![];
+    for (name, text) in files {
+        let path = Path::new("/dev").join(name);
+        step!(fs::write(&path, text), "write {}", path.display())?;
+        let mount = bind(AT_FDCWD, &path, libc::MOUNT_ATTR_NODEV, false)?;
+        mounts.push(Detached { mount, target: Path::new(target).join(name) });
+    }
+    Ok(mounts)
+}
+
+/// /dev and what is in it.
+pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
+    let mut mounts = make(&DEV, is_rootless)?;
+    for (name, to) in LINKS {
+        step!(unistd::symlinkat(to, &mounts[0].mount, name), "ln -s {to} /dev/{name}")?;
+    }
+    mounts.extend(bind_devices()?);
+    Ok(mounts)
+}
+
+/// The host's nodes, to be placed in /dev.
+pub fn bind_devices() -> Result<Vec<Detached>> {
+    let mut mounts = vec![];
+    for name in DEVICES {
+        let node = bind(AT_FDCWD, &Path::new("/dev").join(name), DEVICE, false)?;
+        mounts.push(Detached { mount: node, target: name.into() });
+    }
+    Ok(mounts)
+}
+
+/// Clones of what the host shares. They are opened while its paths can be followed.
+pub fn bind_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
+    let mut mounts = vec![];
+    for volume in volumes {
+        let mut attributes = libc::MOUNT_ATTR_NODEV;
+        if volume.read_only {
+            attributes |= libc::MOUNT_ATTR_RDONLY;
+        }
+        let mount = bind(AT_FDCWD, &volume.source, attributes, true)?;
+        mounts.push(Detached { mount, target: volume.target.clone() });
+    }
+    Ok(mounts)
+}
+
+/// Places mounts one after the other, and covers what is not for containers in /sys and /proc. The
+/// first is /dev.
+pub fn place_all(mounts: &[Detached]) -> Result<()> {
+    let mut above = (Tree::Own, Path::new("/"));
+    for Detached { mount, target } in mounts {
+        if target.is_absolute() {
+            above = (Tree::Own, Path::new("/"));
+        }
+        let (tree, base) = above;
+        let shown = base.join(target);
+        step!(place(mount, tree, target), "mount --move (it) {}", shown.display())?;
+        if [Path::new("/dev"), Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
+            // What follows may lie in it: by no path that ROOTFS could steer.
+            above = (Tree::Below(mount.as_fd()), target);
+            cover(above.0, target, &mounts[0].mount)?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's terminal is its /dev/console too, as docker has it.
+pub fn place_console(terminal: impl AsFd, dev: &OwnedFd) -> Result<()> {
+    let console = bind(terminal, Path::new(""), DEVICE, false)?;
+    let tree = Tree::Below(dev.as_fd());
+    step!(place(&console, tree, Path::new("console")), "mount --move (it) /dev/console")
+}
+
+/// Attaches a mount at its target, which is made if it is missing.
+pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
+    let make = if is_dir(mount) { Make::Dir } else { Make::File };
+    let place = tree.open_or_make(target, make)?;
+    sys::move_mount(mount, &place)
+}
+
+/// Covers what is masked or read-only in /sys or /proc, which is open as `tree`. `dev` is the
+/// container's /dev.
+fn cover(tree: Tree, base: &Path, dev: &OwnedFd) -> Result<()> {
+    for path in MASKED {
+        let Some(masked) = open_below(tree, base, path)? else { continue };
+        let empty = if is_dir(&masked) {
+            new_mount("tmpfs", "ro,nosuid,nodev,noexec")?
+        } else {
+            bind(dev, Path::new("null"), DEVICE, false)?
+        };
+        step!(sys::move_mount(&empty, &masked), "mount --move (it) {path}")?;
+    }
+    for path in READ_ONLY {
+        let Some(open) = open_below(tree, base, path)? else { continue };
+        let itself = || {
+            let mount = sys::open_tree(&open, Path::new(""), libc::AT_EMPTY_PATH)?;
+            sys::mount_setattr(&mount, 0, DEVICE | libc::MOUNT_ATTR_NODEV, 0, 0)?;
+            sys::move_mount(&mount, &open)
+        };
+        step!(itself(), "mount --bind -o ro {path} {path}")?;
+    }
+    Ok(())
+}
+
+/// Opens a path if it is below `base`, which is open as `tree`, and if this kernel has it.
+fn open_below(tree: Tree, base: &Path, path: &str) -> Result<Option<OwnedFd>> {
+    let Ok(below) = Path::new(path).strip_prefix(base) else { return Ok(None) };
+    match tree.open(below, OFlag::O_PATH, 0) {
+        Err(Errno::ENOENT) => Ok(None),
+        open => attempt(path, open).map(Some),
+    }
+}
