@@ -23,7 +23,8 @@ husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
 husk ps                                         list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 
-run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  --rm (always so)
+run       --name NAME (letters, digits, _.-)  -h --hostname NAME  --rm (always so)
+run       -d --detach  --log FILE (where the output of a detached one goes)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
@@ -99,6 +100,9 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     let rootfs = line.words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?;
     c.rootfs = open_rootfs(&rootfs)?;
+    if c.terminal.log.is_some() && !c.detach {
+        return Err(error("--log: expected --detach, too"));
+    }
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
@@ -154,6 +158,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             c.detach = true;
             c.terminal.detach = true;
         }
+        "--log" => c.terminal.log = Some(line.value("FILE")?.into()),
         "--rm" => line.flag()?, // always so
         "-v" | "--volume" => {
             let value = line.value("SRC:DST[:ro]")?;
@@ -259,6 +264,9 @@ fn parse_exec(mut line: Line) -> Result<Command> {
     }
     if line.words.len() < 2 {
         return Err(error("exec: expected a CONTAINER and a COMMAND"));
+    }
+    if let Some(term) = term(&c) {
+        c.env.insert(0, c_string([OsStr::new("TERM="), &term].join(OsStr::new(""))));
     }
     c.name = line.words.pop_front().unwrap_or_default().to_string_lossy().into();
     c.command = line.words.into_iter().map(c_string).collect();

@@ -393,12 +393,12 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
 // ---- 7. exec ------------------------------------------------------------------------------------
 
 /// The child's last step: the command takes its place, with nothing of husk's but 0, 1 and 2.
-pub fn execute(c: &Container, inside: &Inside) -> Result<Infallible> {
+pub fn execute(c: &Container, inside: &mut Inside) -> Result<Infallible> {
     say("7. exec");
     inside.lead_session()?;
     let name = c.command[0].to_string_lossy();
     say_step(format_args!("exec {name}"));
-    inside.connect()?; // from now on husk's words, too, would be the container's
+    inside.connect()?; // from here on husk's own words would be the container's
     let mut failure = Error { status: 127, why: format!("{name}: not found") };
     for file in environment::candidates(&c.command[0], &c.env) {
         let Err(errno) = unistd::execve(&file, &c.command, &c.env);
@@ -445,6 +445,10 @@ fn attend(
         cgroup.mark_detached()?;
     }
     step::print(&format!("{}\n", c.name))?;
+    if c.terminal.log.is_some() {
+        outside.leave_caller()?; // which is told that all is well, while a copy of us goes on
+        outside.attend(pid, &signals)?;
+    }
     Ok(0)
 }
 
@@ -460,7 +464,7 @@ pub fn wait(pid: i32, outside: Outside, signals: &Signals) -> Result<u8> {
 fn clean_up(c: &Container, cgroup: Option<Cgroup>, has_worked: bool) {
     if !has_worked {
         step::fall_silent(); // the step that failed has the last word
-    } else if c.detach {
+    } else if c.detach && c.terminal.log.is_none() {
         return;
     }
     say("8. wait, exit status, clean-up");

@@ -18,6 +18,7 @@ use pty::Pair;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -147,6 +148,9 @@ pub struct Outside {
 
 /// Makes both before the clone, while /dev is the host's.
 pub fn prepare(wanted: &Wanted) -> Result<(Inside, Outside)> {
+    if wanted.log.is_some() {
+        sys::close_others(3, &[]); // what the caller forgot to close would stay open with us
+    }
     let ends = decide(wanted);
     let null = File::options().read(true).write(true).open("/dev/null");
     let mut outside = Outside {
@@ -195,7 +199,9 @@ fn open_again(terminal: BorrowedFd) -> Result<OwnedFd> {
 
 /// It is appended to. The file itself never gets inside.
 fn open_log(path: &Path) -> Result<OwnedFd> {
-    let log = File::options().append(true).create(true).open(path);
+    let mut options = File::options();
+    options.append(true).create(true).custom_flags(libc::O_NONBLOCK); // a fifo would wait
+    let log = options.open(path);
     let log = attempt(format_args!("--log {}", path.display()), log)?;
     let is_file = log.metadata().is_ok_and(|meta| meta.is_file());
     if !is_file {
@@ -300,8 +306,9 @@ impl Inside {
         Ok(())
     }
 
-    /// 0, 1 and 2 become the container's.
-    pub fn connect(&self) -> Result<()> {
+    /// 0, 1 and 2 become the container's, and nothing else is open: the command may be a path to
+    /// /proc/self/fd.
+    pub fn connect(&mut self) -> Result<()> {
         for (number, end) in self.ends.iter().enumerate() {
             let file = match (end, &self.pair, &self.files[number]) {
                 (End::Pty, Some(pair), _) => &pair.slave,
@@ -311,6 +318,7 @@ impl Inside {
             };
             attempt("dup2", sys::dup2(file, number as i32))?;
         }
+        (self.files, self.pair, self.husk) = ([None, None, None], None, None);
         Ok(())
     }
 }

@@ -10,11 +10,25 @@ use crate::sys;
 use libc::c_int;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::exit;
 use std::time::{Duration, Instant};
 
 impl Outside {
+    /// The caller's husk ends here, and a copy of it goes on, with nothing of the caller's.
+    pub fn leave_caller(&self) -> Result<()> {
+        if attempt("clone3", sys::clone3(0, None))? > 0 {
+            exit(0);
+        }
+        attempt("setsid", unistd::setsid())?;
+        for number in 0..3 {
+            attempt("dup2", sys::dup2(&self.null, number))?;
+        }
+        Ok(())
+    }
+
     /// Copies until the process has ended and all that it wrote has gone on; passes signals on to it.
     pub fn attend(mut self, pid: c_int, signals: &Signals) -> Result<()> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
