@@ -2,11 +2,12 @@
 
 use crate::caller::is_rootless;
 use crate::containers::random;
+use crate::devices;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, limit, name, size, user, volume};
+use crate::values::{cpu_time, device, limit, name, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -26,7 +27,9 @@ husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 se
 run       --name NAME (letters, digits, _.-)  -h --hostname NAME  --rm (always so)
 run       -d --detach  --log FILE (where the output of a detached one goes)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
+run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
+run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user UID[:GID]  --explain (say each step)  -i --interactive  -t --tty[=false]
@@ -165,6 +168,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             let bad = || line.bad(&value, "SRC:DST[:ro]");
             c.volumes.push(volume(&value).ok_or_else(bad)?);
         }
+        "--device" => device_option(c, line)?,
         "--read-only" => {
             line.flag()?;
             c.read_only = true;
@@ -178,6 +182,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             c.limits.push(("memory.max".into(), size.clone()));
             c.memory = Some(size);
         }
+        "--storage-opt" => c.storage = Some(line.read("size=SIZE (size=2g)", storage)?),
         "--cpus" => c.limits.push(("cpu.max".into(), line.read("NUMBER (0.5)", cpu_time)?)),
         "--pids-limit" => {
             let most = line.read("NUMBER", |text| text.parse::<NonZero<u32>>().ok())?;
@@ -237,6 +242,15 @@ fn network(c: &mut Container, line: &mut Line) -> Result<()> {
         }
         _ => Err(line.bad(&mode, "MODE (bridge, none or host)")),
     }
+}
+
+fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
+    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", device)?;
+    if is_rootless() && access != devices::ALL {
+        return Err(error("--device: letters other than rwm need root"));
+    }
+    c.devices.extend(devices::find(&source, &target, access)?);
+    Ok(())
 }
 
 fn env_option(c: &mut Container, line: &mut Line) -> Result<()> {

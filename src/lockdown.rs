@@ -3,19 +3,20 @@
 
 use crate::filter::{ALLOW, Answer, REFUSE, UNKNOWN, bpf, filter, load};
 use libc::{
-    AF_VSOCK, BPF_JEQ, BPF_JMP, BPF_JSET, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS,
-    CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, F_SETLEASE, SYS_acct, SYS_add_key, SYS_bpf,
+    AF_ALG, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, BPF_JEQ, BPF_JMP,
+    BPF_JSET, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID,
+    CLONE_NEWUSER, CLONE_NEWUTS, F_SETLEASE, SYS_acct, SYS_add_key, SYS_bpf, SYS_chroot,
     SYS_clock_adjtime, SYS_clock_settime, SYS_clone, SYS_clone3, SYS_delete_module,
     SYS_fanotify_init, SYS_fcntl, SYS_finit_module, SYS_fsconfig, SYS_fsmount, SYS_fsopen,
     SYS_fspick, SYS_get_mempolicy, SYS_init_module, SYS_io_uring_enter, SYS_io_uring_register,
     SYS_io_uring_setup, SYS_ioctl, SYS_kcmp, SYS_kexec_file_load, SYS_kexec_load, SYS_keyctl,
     SYS_lookup_dcookie, SYS_mbind, SYS_migrate_pages, SYS_mount, SYS_mount_setattr, SYS_move_mount,
     SYS_move_pages, SYS_mseal, SYS_open_by_handle_at, SYS_open_tree, SYS_perf_event_open,
-    SYS_pidfd_getfd, SYS_pivot_root, SYS_process_vm_readv, SYS_process_vm_writev, SYS_quotactl,
-    SYS_quotactl_fd, SYS_reboot, SYS_request_key, SYS_set_mempolicy, SYS_set_mempolicy_home_node,
-    SYS_setdomainname, SYS_sethostname, SYS_setns, SYS_settimeofday, SYS_socket, SYS_swapoff,
-    SYS_swapon, SYS_syslog, SYS_umount2, SYS_unshare, SYS_userfaultfd, SYS_vhangup, TIOCLINUX,
-    TIOCSTI, c_int, c_long, sock_filter,
+    SYS_personality, SYS_pidfd_getfd, SYS_pivot_root, SYS_process_madvise, SYS_process_vm_readv,
+    SYS_process_vm_writev, SYS_quotactl, SYS_quotactl_fd, SYS_reboot, SYS_request_key,
+    SYS_set_mempolicy, SYS_set_mempolicy_home_node, SYS_setdomainname, SYS_sethostname, SYS_setns,
+    SYS_settimeofday, SYS_socket, SYS_socketpair, SYS_swapoff, SYS_swapon, SYS_syslog, SYS_umount2,
+    SYS_unshare, SYS_userfaultfd, SYS_vhangup, TIOCLINUX, TIOCSTI, c_int, c_long, sock_filter,
 };
 #[cfg(target_arch = "x86_64")]
 use libc::{SYS__sysctl, SYS_ioperm, SYS_iopl, SYS_sysfs, SYS_uselib, SYS_ustat};
@@ -108,8 +109,10 @@ pub fn capability(text: &str) -> Option<u64> {
 // ---- system calls -------------------------------------------------------------------------------
 
 pub const DAC_READ_SEARCH: u64 = 1 << 2;
+pub const NET_ADMIN: u64 = 1 << 12;
 pub const SYS_MODULE: u64 = 1 << 16;
 pub const SYS_RAWIO: u64 = 1 << 17;
+pub const SYS_CHROOT: u64 = 1 << 18;
 pub const SYS_PTRACE: u64 = 1 << 19;
 pub const SYS_PACCT: u64 = 1 << 20;
 pub const SYS_ADMIN: u64 = 1 << 21;
@@ -123,6 +126,12 @@ pub const PERFMON: u64 = 1 << 38;
 pub const BPF: u64 = 1 << 39;
 pub const NOBODY: u64 = 0; // no capability helps
 
+// Their numbers are the same on all processors, but libc has no names for them.
+const SYS_LSM_GET_SELF_ATTR: c_long = 459;
+const SYS_LSM_SET_SELF_ATTR: c_long = 460;
+const SYS_LSM_LIST_MODULES: c_long = 461;
+const F_SETDELEG: c_int = 1040;
+
 /// Capabilities, and system calls that answer EPERM to whoever has none of these. Many were a way
 /// out once, or change what all containers share.
 pub const REFUSED: &[(u64, &[c_long])] = &[
@@ -134,12 +143,17 @@ pub const REFUSED: &[(u64, &[c_long])] = &[
     // Settings of the machine's: quotas, swap, names; a watch over all its files.
     (SYS_ADMIN, &[SYS_quotactl, SYS_quotactl_fd, SYS_swapon, SYS_swapoff]),
     (SYS_ADMIN, &[SYS_sethostname, SYS_setdomainname, SYS_fanotify_init, SYS_lookup_dcookie]),
+    // Which security modules the host has, and what they make of this process.
+    (SYS_ADMIN, &[SYS_LSM_GET_SELF_ATTR, SYS_LSM_SET_SELF_ATTR, SYS_LSM_LIST_MODULES]),
     // A host's file by its number ("shocker", 2014).
     (DAC_READ_SEARCH, &[SYS_open_by_handle_at]),
-    // Code in the kernel, another kernel, programs in the kernel (CVE-2021-3490).
+    // Code in the kernel, programs in the kernel (CVE-2021-3490), another kernel.
     (SYS_MODULE, &[SYS_init_module, SYS_finit_module, SYS_delete_module]),
-    (SYS_BOOT, &[SYS_reboot, SYS_kexec_load, SYS_kexec_file_load]),
     (BPF | SYS_ADMIN, &[SYS_bpf]),
+    (NOBODY, &[SYS_kexec_load, SYS_kexec_file_load]),
+    (SYS_BOOT, &[SYS_reboot]),
+    // A second root directory is the old way out of the first one.
+    (SYS_CHROOT, &[SYS_chroot]),
     // Watches the host, and had many bugs (CVE-2023-6931).
     (PERFMON | SYS_ADMIN, &[SYS_perf_event_open]),
     // Everybody's clock; the host's log, with kernel addresses; the caller's terminal; a log of
@@ -150,6 +164,7 @@ pub const REFUSED: &[(u64, &[c_long])] = &[
     (SYS_PACCT, &[SYS_acct]),
     // Other processes' memory and files.
     (SYS_PTRACE, &[SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp]),
+    (SYS_PTRACE, &[SYS_process_madvise]),
     // Takes memory from others on machines with several memory nodes.
     (SYS_NICE, &[SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_move_pages]),
     (SYS_NICE, &[SYS_migrate_pages, SYS_set_mempolicy_home_node]),
@@ -171,7 +186,14 @@ pub const REFUSED: &[(u64, &[c_long])] = &[
 pub enum Bad {
     Equal(c_int),
     AnyBit(c_int),
+    OtherThan(&'static [c_int]),
 }
+
+/// What programs use between each other, with the network and with the kernel.
+const FAMILIES: &[c_int] = &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET];
+
+/// Linux, with 32 bits, as version 2.6, with both; and the question which it is.
+const PERSONALITIES: &[c_int] = &[0, 0x8, 0x2_0000, 0x2_0008, -1];
 
 const NAMESPACES: c_int = CLONE_NEWCGROUP
     | CLONE_NEWIPC
@@ -185,13 +207,22 @@ const NAMESPACES: c_int = CLONE_NEWCGROUP
 /// Of each only the low half counts: for the kernel, too, these are integers of 32 bits.
 pub const REFUSED_ARGUMENTS: &[(u64, c_long, u32, Bad)] = &[
     (SYS_ADMIN, SYS_clone, 0, Bad::AnyBit(NAMESPACES)), // as unshare
-    // Whoever opens that file next waits for 45 s.
+    // Whoever opens that file next, or changes that directory, waits for 45 s.
     (LEASE, SYS_fcntl, 1, Bad::Equal(F_SETLEASE)),
+    (LEASE, SYS_fcntl, 1, Bad::Equal(F_SETDELEG)),
+    // Memory at address 0, memory that is code as soon as it can be read: a help for exploits.
+    (SYS_PTRACE, SYS_personality, 0, Bad::OtherThan(PERSONALITIES)),
     // Typing into the caller's terminal (CVE-2017-5226), the same on a console (CVE-2023-28100).
     (NOBODY, SYS_ioctl, 1, Bad::Equal(TIOCSTI as c_int)),
     (NOBODY, SYS_ioctl, 1, Bad::Equal(TIOCLINUX as c_int)),
-    // Past the network namespace, to the hypervisor.
+    // Past the network namespace, to the hypervisor; into the kernel's cryptography, a way to
+    // root (CVE-2026-31431).
     (NOBODY, SYS_socket, 0, Bad::Equal(AF_VSOCK)),
+    (NOBODY, SYS_socket, 0, Bad::Equal(AF_ALG)),
+    // The kernel loads a module for whoever asks for a family, and the rare ones are looked at
+    // rarely (CVE-2021-43267).
+    (NET_ADMIN, SYS_socket, 0, Bad::OtherThan(FAMILIES)),
+    (NOBODY, SYS_socketpair, 0, Bad::OtherThan(&[AF_UNIX])),
 ];
 
 /// Above it are only calls newer than these tables, and those of the x32 ABI.
@@ -229,9 +260,19 @@ fn answers(capabilities: u64) -> BTreeMap<u32, Answer> {
 
 /// Refuses a bad argument, or goes on behind.
 fn check(argument: u32, bad: &Bad) -> Vec<sock_filter> {
-    let compare = match bad {
-        Bad::Equal(value) => bpf(BPF_JMP | BPF_JEQ, *value as u32, 0, 1),
-        Bad::AnyBit(bits) => bpf(BPF_JMP | BPF_JSET, *bits as u32, 0, 1),
-    };
-    vec![load(16 + 8 * argument), compare, REFUSE]
+    let mut check = vec![load(16 + 8 * argument)];
+    match bad {
+        Bad::Equal(value) => check.push(bpf(BPF_JMP | BPF_JEQ, *value as u32, 0, 1)),
+        Bad::AnyBit(bits) => check.push(bpf(BPF_JMP | BPF_JSET, *bits as u32, 0, 1)),
+        Bad::OtherThan(values) => {
+            // A good one jumps over the others and the refusal.
+            let mut skipped = values.len() as u8;
+            for value in *values {
+                check.push(bpf(BPF_JMP | BPF_JEQ, *value as u32, skipped, 0));
+                skipped -= 1;
+            }
+        }
+    }
+    check.push(REFUSE);
+    check
 }

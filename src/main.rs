@@ -9,6 +9,7 @@ mod cgroups; //     any cgroup: who is in it, how it ends
 mod cli; //         the command line becomes a `Container`
 mod commands; //    coming back to a container: exec, ps, stop
 mod containers; //  the list of containers: names, locks, marks, sweep
+mod devices; //     devices of the host's, and which a cgroup may use
 mod environment; // the command's variables
 mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
@@ -30,6 +31,7 @@ mod words; //       the words of a command line
 use bridge::{GATEWAY, PREFIX};
 use caller::is_rootless;
 use containers::Cgroup;
+use devices::Device;
 use mounts::{Detached, Volume};
 use netlink::{Netlink, Peer, mac_of};
 use nix::errno::Errno;
@@ -83,7 +85,9 @@ pub struct Container {
     writable: bool, // changes go to ROOTFS itself
     read_only: bool,
     volumes: Vec<Volume>,
+    devices: Vec<Device>,
     memory: Option<String>,        // bytes
+    storage: Option<String>,       // bytes for its changes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
     namespaces: i32,
     bridge: bool, // or an empty network namespace, or the host's network
@@ -148,7 +152,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
     };
     containers::enter(&husk, &c.limits)?;
     let cgroup = Cgroup::create(&c.name)?;
-    if let Err(why) = set_limits(c, &cgroup.dir) {
+    if let Err(why) = set_limits(c, &cgroup) {
         cgroup.remove();
         return Err(why);
     }
@@ -156,7 +160,8 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
 }
 
 /// A limit is a file, and what is written to it: `echo 64m > memory.max`, cgroups(7).
-fn set_limits(c: &Container, dir: &Path) -> Result<()> {
+fn set_limits(c: &Container, cgroup: &Cgroup) -> Result<()> {
+    let dir = &cgroup.dir;
     for (file, value) in &c.limits {
         let path = dir.join(file);
         if !path.exists() {
@@ -168,7 +173,7 @@ fn set_limits(c: &Container, dir: &Path) -> Result<()> {
     if c.memory.is_some() {
         let _ = echo("0", dir.join("memory.swap.max")); // else the excess is swapped out
     }
-    Ok(())
+    devices::limit(&cgroup.fd, dir, &c.devices)
 }
 
 // ---- 2. clone: new namespaces -------------------------------------------------------------------
@@ -236,13 +241,14 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
-    let volumes = mounts::bind_volumes(&c.volumes)?;
+    let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    mounts.extend(mounts::make_files("/etc", &etc::files(&c.hostname, c.shares_network()))?);
+    let files = etc::files(&c.hostname, c.shares_network());
+    mounts.extend(mounts::make_files("/etc", &files, c.read_only)?);
     let hosts = File::options().append(true).open("/dev/hosts");
     let hosts = attempt("/dev/hosts", hosts)?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
-    mounts.extend(volumes);
+    mounts.extend(shared);
     // It shows the processes of its own PID namespace, proc(5).
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -257,12 +263,23 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     if let Some(console) = inside.open_pty(&mounts[mounts::DEVPTS].mount)? {
         mounts::place_console(console, &mounts[0].mount)?;
     }
+    enter_workdir(c, Make::Dir)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
     }
-    enter_workdir(c, Make::Dir)?;
     Ok(Kept { hosts, sysctl })
+}
+
+/// What the host shares, opened while its paths can be followed.
+fn bind_shared(c: &Container) -> Result<Vec<Detached>> {
+    let mut shared = mounts::bind_volumes(&c.volumes)?;
+    for device in &c.devices {
+        let mount = mounts::bind(AT_FDCWD, &device.source, mounts::DEVICE, false)?;
+        device.check(&mount)?;
+        shared.push(Detached { mount, target: device.target.clone() });
+    }
+    Ok(shared)
 }
 
 /// The root is an overlay of what the container changes (upper) over ROOTFS, which is ".": so its
@@ -271,7 +288,7 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
 /// ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let size = format!("mode=755,size={}", c.memory.as_deref().unwrap_or("50%"));
+    let size = mounts::storage(c.storage.as_deref().or(c.memory.as_deref()))?;
     let nodev = MsFlags::MS_NODEV;
     step!(
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), nodev, Some(size.as_str())),

@@ -1,19 +1,22 @@
 //! The system calls that neither std nor nix has, each as a safe function of the call's name, which
 //! takes and returns descriptors with owners. All `unsafe` of husk is here.
 
+mod tty;
+
 use crate::paths::c_string;
 use libc::{c_int, c_long, c_uint};
 use nix::errno::Errno;
-use nix::sys::socket::{self, ControlMessageOwned, MsgFlags};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::IoSliceMut;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
+
+pub use tty::{block_signal, open_pty_peer, receive_fds, set_controlling_terminal};
+pub use tty::{set_window_size, signalfd, terminal_number, unlock_pty, window_size};
 
 /// What a system call has returned: an error, or a descriptor that is nobody else's yet.
 fn new_fd(returned: c_long) -> Result<OwnedFd, Errno> {
@@ -55,6 +58,15 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     // SAFETY: without a siginfo the kernel fills in what kill(2) would.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) };
     Errno::result(sent).map(drop)
+}
+
+/// poll(2) of a pidfd: has its process ended, also if nobody has waited for it?
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let mut question = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: the kernel writes into one pollfd.
+    let answers = unsafe { libc::poll(&mut question, 1, 0) };
+    answers == 1
 }
 
 /// waitpid(2) of one child, until it has ended. (nix's knows no real-time signals.)
@@ -243,96 +255,86 @@ pub fn seccomp(filter: &[libc::sock_filter]) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &program) }).map(drop)
 }
 
-// ---- terminals ----------------------------------------------------------------------------------
+// ---- bpf(2) -------------------------------------------------------------------------------------
 
-/// ioctl_tty(2) TIOCSPTLCK: lets the slave of a new pair be opened.
-pub fn unlock_pty(master: impl AsFd) -> Result<(), Errno> {
-    let unlocked: c_int = 0;
-    // SAFETY: the kernel reads one integer.
-    let set = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCSPTLCK, &unlocked) };
-    Errno::result(set).map(drop)
+/// An instruction of the kernel's newer BPF machine, the 8 bytes of a struct bpf_insn.
+pub type BpfInstruction = u64;
+
+const BPF_PROG_LOAD: c_int = 5;
+const BPF_PROG_ATTACH: c_int = 8;
+const BPF_PROG_DETACH: c_int = 9;
+const BPF_PROG_GET_FD_BY_ID: c_int = 13;
+const BPF_PROG_QUERY: c_int = 16;
+
+/// One of the structures in union bpf_attr, as long as `command` takes it.
+fn bpf<T>(command: c_int, attributes: &mut T) -> Result<c_long, Errno> {
+    let (attributes, size): (*mut T, _) = (attributes, mem::size_of::<T>());
+    // SAFETY: the kernel reads and writes `size` bytes, all of them in integers. Those which are
+    // addresses our callers answer for.
+    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) })
 }
 
-/// ioctl_tty(2) TIOCGPTPEER: opens the slave of a pair, whatever its name leads to by now.
-pub fn open_pty_peer(master: impl AsFd) -> Result<OwnedFd, Errno> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: integers only.
-    let peer = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags) };
-    new_fd(peer.into())
-}
-
-/// ioctl_tty(2) TIOCGWINSZ: how many rows and columns a terminal has.
-pub fn window_size(terminal: impl AsFd) -> Result<libc::winsize, Errno> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel writes one winsize.
-    let got = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
-    Errno::result(got).map(|_| size)
-}
-
-/// ioctl_tty(2) TIOCSWINSZ. The terminal's foreground processes get SIGWINCH if it is another size.
-pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), Errno> {
-    // SAFETY: the kernel reads one winsize.
-    let set = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, size) };
-    Errno::result(set).map(drop)
-}
-
-/// ioctl_tty(2) TIOCSCTTY: makes it the controlling terminal of the session that we lead.
-pub fn set_controlling_terminal(terminal: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: integers only.
-    let set = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) };
-    Errno::result(set).map(drop)
-}
-
-/// ioctl(2) TIOCGDEV: the number of a terminal, which is the same by whatever name it was opened.
-pub fn terminal_number(terminal: impl AsFd) -> Result<c_uint, Errno> {
-    const TIOCGDEV: libc::Ioctl = 0x8004_5432u32 as libc::Ioctl; // libc does not have the name
-    let mut number: c_uint = 0;
-    // SAFETY: the kernel writes one integer.
-    let got = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), TIOCGDEV, &mut number) };
-    Errno::result(got).map(|_| number)
-}
-
-/// recvmsg(2) with SCM_RIGHTS, unix(7): some bytes, and the descriptors that came with them.
-pub fn receive_fds(socket: impl AsFd, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
-    let mut space = nix::cmsg_space!([c_int; 4]);
-    let mut parts = [IoSliceMut::new(bytes)];
-    let (number, flags) = (socket.as_fd().as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
-    let message = socket::recvmsg::<()>(number, &mut parts, Some(&mut space), flags)?;
-    let mut received = vec![];
-    for part in message.cmsgs()? {
-        let ControlMessageOwned::ScmRights(numbers) = part else { continue };
-        for number in numbers {
-            // SAFETY: the kernel has just made it, and only our caller will know of it.
-            received.push(unsafe { OwnedFd::from_raw_fd(number) });
-        }
+/// bpf(2) BPF_PROG_LOAD: a program of this type (BPF_PROG_TYPE_*), which the kernel has looked
+/// through. It stays as long as it is open or attached.
+pub fn bpf_prog_load(kind: u32, program: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        length: u32,
+        instructions: u64,
+        license: u64,
     }
-    Ok((message.bytes, received))
+    let mut attributes = Attributes {
+        kind,
+        length: program.len().try_into().map_err(|_| Errno::E2BIG)?,
+        instructions: program.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+    };
+    // The program and the string outlive the call, and the kernel only reads them.
+    new_fd(bpf(BPF_PROG_LOAD, &mut attributes)?)
 }
 
-/// sigprocmask(2), signalfd(2): holds these signals back from their actions, and returns what they
-/// are read from instead. (nix's knows no real-time signals.)
-pub fn signalfd(numbers: &[c_int]) -> Result<OwnedFd, Errno> {
-    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-    // SAFETY: `set` is plain memory that sigemptyset fills, and it outlives the calls.
-    unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&mut set);
-        for number in numbers {
-            libc::sigaddset(&mut set, *number);
-        }
-        Errno::result(libc::sigprocmask(libc::SIG_BLOCK, &set, ptr::null_mut()))?;
-        new_fd(libc::signalfd(-1, &set, flags).into())
-    }
+/// bpf(2) BPF_PROG_ATTACH: from now on the kernel asks this program for all processes of a cgroup
+/// and of those below. All that are attached, here and above, have to say yes.
+pub fn bpf_prog_attach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Result<(), Errno> {
+    const ALLOW_MULTI: u32 = 2;
+    let (cgroup, program) = (cgroup.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
+    let mut attributes = [cgroup as u32, program as u32, hook, ALLOW_MULTI];
+    bpf(BPF_PROG_ATTACH, &mut attributes).map(drop)
 }
 
-/// sigprocmask(2): holds one signal back, or lets it through again.
-pub fn block_signal(number: c_int, is_blocked: bool) -> Result<(), Errno> {
-    let how = if is_blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
-    // SAFETY: as in `signalfd`.
-    unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, number);
-        Errno::result(libc::sigprocmask(how, &set, ptr::null_mut())).map(drop)
+/// bpf(2) BPF_PROG_DETACH: takes it away from that cgroup.
+pub fn bpf_prog_detach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Result<(), Errno> {
+    let (cgroup, program) = (cgroup.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
+    let mut attributes = [cgroup as u32, program as u32, hook, 0];
+    bpf(BPF_PROG_DETACH, &mut attributes).map(drop)
+}
+
+/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs that are attached to that very cgroup.
+pub fn bpf_progs(cgroup: impl AsFd, hook: u32) -> Result<Vec<OwnedFd>, Errno> {
+    #[repr(C)]
+    struct Attributes {
+        cgroup: u32,
+        hook: u32,
+        flags: [u32; 2],
+        ids: u64,
+        count: u32,
+        end: u32,
     }
+    let mut ids = [0u32; 64]; // the kernel attaches no more than these
+    let mut attributes = Attributes {
+        cgroup: cgroup.as_fd().as_raw_fd() as u32,
+        hook,
+        flags: [0, 0],
+        ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        end: 0,
+    };
+    // The array outlives the call, and the kernel writes no more than `count` of it.
+    bpf(BPF_PROG_QUERY, &mut attributes)?;
+    let mut programs = vec![];
+    for id in &ids[..attributes.count as usize] {
+        programs.push(new_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut [*id, 0, 0])?)?);
+    }
+    Ok(programs)
 }

@@ -1,5 +1,6 @@
 //! What the values of options may be, each as a function from text to value; None is a bad one.
 
+use crate::devices;
 use crate::mounts::Volume;
 use std::ffi::OsStr;
 use std::num::NonZero;
@@ -40,12 +41,38 @@ pub fn volume(value: &OsStr) -> Option<Volume> {
     is_good.then_some(Volume { source, target, read_only })
 }
 
+/// SRC[:DST][:rwm] becomes SRC, DST and what is allowed.
+pub fn device(text: &str) -> Option<(PathBuf, PathBuf, u32)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, letters) = match parts[..] {
+        [source] => (source, source, "rwm"),
+        [source, target] if target.starts_with('/') => (source, target, "rwm"),
+        [source, letters] => (source, source, letters),
+        [source, target, letters] => (source, target, letters),
+        _ => return None,
+    };
+    let (source, target) = (PathBuf::from(source), PathBuf::from(target));
+    // As with a volume; and nothing can be made in /sys.
+    let is_good = source.is_absolute()
+        && target.is_absolute()
+        && target.file_name().is_some()
+        && !target.starts_with("/proc")
+        && !target.starts_with("/sys");
+    let access = devices::access(letters)?;
+    is_good.then_some((source, target, access))
+}
+
 /// Bytes, with one of the kernel's letters for more, or with docker's b.
 pub fn size(text: &str) -> Option<String> {
     let size = text.strip_suffix(['b', 'B']).unwrap_or(text);
     let number = size.strip_suffix(|unit| "kmgtKMGT".contains(unit)).unwrap_or(size);
     number.parse::<NonZero<u64>>().ok()?;
     Some(size.into())
+}
+
+/// docker's word for the size of a container's changes.
+pub fn storage(text: &str) -> Option<String> {
+    size(text.strip_prefix("size=")?)
 }
 
 /// Microseconds in each period of 100 ms; the kernel takes no less than 1 ms.

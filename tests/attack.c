@@ -28,6 +28,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
@@ -215,6 +216,29 @@ static long io_uring_call(char **arg)
     return syscall(SYS_io_uring_setup, 1, params);
 }
 
+// Tells the kernel that a page of somebody's, here its own, won't be needed soon.
+static long madvise_by_pidfd(char **arg)
+{
+    static _Alignas(4096) char page[4096];
+    struct iovec range = {page, sizeof page};
+    int fd = syscall(SYS_pidfd_open, getpid(), 0);
+    return fd < 0 ? -1 : syscall(440 /* process_madvise */, fd, &range, 1, 20 /* MADV_COLD */, 0);
+}
+
+static long list_security_modules(char **arg)
+{
+    uint64_t ids[64];
+    uint32_t size = sizeof ids;
+    return syscall(461 /* lsm_list_modules */, ids, &size, 0);
+}
+
+// A delegation is a lease of a directory, too. Kernels before 6.19 do not know the command.
+static long delegation(char **arg)
+{
+    struct { uint32_t flags; uint16_t type, pad; } read = {0, F_RDLCK, 0};
+    return fcntl(open("/tmp", O_RDONLY | O_DIRECTORY), 1040 /* F_SETDELEG */, &read);
+}
+
 static long adjust_clock(char **arg)
 {
     struct timex t = {.modes = ADJ_TICK, .tick = 1}; // out of range
@@ -360,6 +384,17 @@ static long tcp_on_loopback(char **arg)
     return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&address, sizeof address);
 }
 
+// A kernel without the family tells so after all its questions of rights, and after it has looked
+// for a module of that name. IPX is in none since 6.0; the others are merely rare.
+static long rare_families(char **arg)
+{
+    static const int families[] = {AF_IPX, AF_APPLETALK, AF_DECnet, AF_IRDA, 44 /* AF_XDP */};
+    for (size_t i = 0; i < NUMBER_OF(families); i++)
+        if (socket(families[i], SOCK_RAW, 0) >= 0 || errno == EAFNOSUPPORT)
+            return 0;
+    return -1;
+}
+
 // "I am your router, and fd66::/64 is here": for all that listen on the link (CVE-2020-13401).
 static long router_advertisement(char **arg)
 {
@@ -429,7 +464,7 @@ static long overwrite_visitor(char **arg)
     puts("caught");
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", caught);
-    for (int i = 0; i < 3000; i++, nap()) {
+    for (int i = 0; i < 60000; i++, nap()) {
         int fd = open(path, O_WRONLY);
         if (fd >= 0)
             return pwrite(fd, "owned", 5, 0);
@@ -607,6 +642,27 @@ static long memory_bomb(char **arg)
 
 // Not attacks, but what their controls and victims need.
 
+static long common_families(char **arg)
+{
+    static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
+    int pair[2];
+    for (size_t i = 0; i < NUMBER_OF(families); i++)
+        if (socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0) < 0)
+            return -1;
+    if (socket(AF_NETLINK, SOCK_RAW, 0) < 0 || socket(AF_PACKET, SOCK_RAW, 0) < 0)
+        return -1;
+    return socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+}
+
+static long common_personalities(char **arg)
+{
+    static const unsigned values[] = {PER_LINUX32, 0x20000 /* UNAME26 */, 0x20008, PER_LINUX};
+    for (size_t i = 0; i < NUMBER_OF(values); i++)
+        if (personality(values[i]) < 0 || personality(0xffffffff) != (int)values[i])
+            return -1;
+    return 0;
+}
+
 static long sleep_ms(char **arg)
 {
     return usleep(atoi(arg[0]) * 1000);
@@ -678,6 +734,17 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(set_hostname, 0, sethostname("owned", 5))
     ATTACK(quotactl, ENOENT, syscall(SYS_quotactl, 0x80000500 /* Q_QUOTAOFF */, "/none", 0, NULL))
     ATTACK(vsock, 0, socket(AF_VSOCK, SOCK_STREAM, 0))
+    ATTACK(af_alg, EAFNOSUPPORT, socket(AF_ALG, SOCK_SEQPACKET, 0))
+    ATTACK(af_alg_high_bits, EAFNOSUPPORT, syscall(SYS_socket, 0xffff00000000 | AF_ALG, 5, 0))
+    ATTACK(af_alg_pair, EAFNOSUPPORT, socketpair(AF_ALG, SOCK_SEQPACKET, 0, (int[2]){}))
+    ATTACK(rare_families, 0, rare_families(arg))
+    ATTACK(read_implies_exec, 0, personality(READ_IMPLIES_EXEC))
+    ATTACK(page_zero, 0, syscall(SYS_personality, 0xffffffff00000000 | MMAP_PAGE_ZERO))
+    ATTACK(process_madvise, 0, madvise_by_pidfd(arg))
+    ATTACK(lsm_list_modules, 0, list_security_modules(arg))
+    ATTACK(lsm_get_self_attr, EINVAL, syscall(459, 0, NULL, NULL, 0))
+    ATTACK(lsm_set_self_attr, EINVAL, syscall(460, 0, NULL, 0, 0))
+    ATTACK(delegation, EINVAL, delegation(arg))
     ATTACK(lease, 0, fcntl(open("/attack", O_RDONLY), F_SETLEASE, F_RDLCK))
     ATTACK(unshare, 0, unshare_any(arg))
     ATTACK(clone, 0, clone_any(arg))
@@ -710,6 +777,8 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(endless_arguments, 0, endless_arguments(arg))
     ATTACK(fork_bomb, 0, fork_bomb(arg))
     ATTACK(memory_bomb, 0, memory_bomb(arg))
+    ATTACK(common_families, 0, common_families(arg))
+    ATTACK(common_personalities, 0, common_personalities(arg))
     ATTACK(nothing, 0, 0)
     ATTACK(sleep, 0, sleep_ms(arg))
     fprintf(stderr, "attack: no such attack: %s\n", name);

@@ -191,6 +191,9 @@ const AS_ROOT: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_re
     init_module finit_module delete_module kexec_load kexec_file_load \
     bpf perf_event_open keyctl add_key request_key userfaultfd io_uring fanotify open_by_handle_at \
     swapon swapoff reboot acct adjust_clock set_timezone set_hostname quotactl vsock lease \
+    af_alg af_alg_high_bits af_alg_pair rare_families \
+    read_implies_exec page_zero process_madvise lsm_list_modules lsm_get_self_attr lsm_set_self_attr \
+    delegation \
     unshare clone clone3 setns setns_pidfd setns_any_descriptor \
     tiocsti tiocsti_high_bits tioclinux tioclinux_high_bits";
 
@@ -198,6 +201,9 @@ const AS_ROOT: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_re
 const AS_USER: &str = "mount_tmpfs mount_proc mount_bind umount_masked umount_read_only \
     remount_dev open_tree move_mount fsopen fsmount fspick pivot_root \
     perf_event_open keyctl add_key request_key userfaultfd io_uring set_hostname vsock lease \
+    af_alg af_alg_high_bits af_alg_pair rare_families \
+    read_implies_exec page_zero process_madvise lsm_list_modules lsm_get_self_attr lsm_set_self_attr \
+    delegation \
     unshare clone clone3 setns setns_pidfd setns_any_descriptor \
     tiocsti tiocsti_high_bits tioclinux tioclinux_high_bits";
 
@@ -259,6 +265,33 @@ fn calls_as_another_user_inside() {
     let attacks = [&attacks(Root)[..], &["sysrq", "core_pattern", "set_clock"]].concat();
     let each = [&["--each"], &attacks[..]].concat();
     all_refused(&scene.inside(&["-u", "1000:1000"], &each), &attacks);
+}
+
+/// Whoever may restart the machine, which in a container only ends it, may not start another kernel.
+#[test]
+fn kexec_by_who_may_reboot() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    for attack in ["kexec_load", "kexec_file_load"] {
+        let inside = scene.inside(&["--cap-add", "SYS_BOOT"], &[attack]);
+        assert!(inside.out.starts_with("REFUSED EPERM"), "{inside}");
+    }
+}
+
+/// What the refusal of other families and personalities leaves alone, and what capabilities open.
+#[test]
+fn allowed_arguments() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let run = |options: &[&str], attack| scene.inside(options, &[attack]);
+    assert_eq!(run(&[], "common_families").ok(), "WORKED");
+    assert_eq!(run(&[], "common_personalities").ok(), "WORKED");
+    assert_eq!(run(&["--cap-add", "SYS_PTRACE"], "read_implies_exec").ok(), "WORKED");
+    assert_eq!(run(&["--cap-add", "NET_ADMIN"], "rare_families").ok(), "WORKED");
+    for refused in ["af_alg", "vsock"] {
+        let inside = run(&["--cap-add", "ALL"], refused);
+        assert!(inside.out.starts_with("REFUSED EPERM"), "{inside}");
+    }
 }
 
 /// `husk exec` locks down as `husk run` does.
@@ -441,7 +474,7 @@ fn command_by_descriptor(host: &Host, who: Who) {
         }
     }
     if who == Root {
-        run_it("$H run -d --name trap --network none $R /attack sleep 1000 2>/dev/null; :", "")
+        run_it("$H run -d --name trap --network none $R /attack sleep 600000 2>/dev/null; :", "")
             .ok();
         for fd in 3..16 {
             for name in [format!("/in-{fd}"), format!("/up-{fd}")] {

@@ -267,7 +267,7 @@ fn volumes() {
     // docker's other options are not taken for a part of the name.
     for option in ["ro,z", "z", "rshared"] {
         let volume = from("", "/data") + ":" + option;
-        host.inside(&["-v", &volume], "true").refused(125, &["--volume", "expected SRC:DST[:ro]"]);
+        host.inside(&["-v", &volume], "true").refused(125, &["-v", "expected SRC:DST[:ro]"]);
     }
 
     // What is mounted below SRC comes along, read-only too: in a host of its own, which it leaves.
