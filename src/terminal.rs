@@ -8,7 +8,7 @@ mod signals;
 
 use crate::paths::by_number;
 use crate::step::{Result, attempt, error, step};
-use crate::sys;
+use crate::sys::{self, tty};
 use copying::{Copying, set_nonblocking};
 use nix::fcntl::{self, OFlag};
 use nix::sys::signal::SigSet;
@@ -300,7 +300,7 @@ impl Inside {
     pub fn lead_session(&self) -> Result<()> {
         step!(unistd::setsid(), "setsid")?;
         if let Some(pair) = &self.pair {
-            step!(sys::set_controlling_terminal(&pair.slave), "ioctl TIOCSCTTY")?;
+            step!(tty::set_controlling_terminal(&pair.slave), "ioctl TIOCSCTTY")?;
         }
         let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
         Ok(())

@@ -1,5 +1,5 @@
-//! husk beside a running container: it copies what goes in and out, passes signals on, and sees the
-//! end. One loop around poll(2); nothing in it waits for anything else.
+//! husk beside a running container: it copies what goes in and out, passes signals on, and sees
+//! the end. One loop around poll(2); nothing in it waits for anything else.
 
 use super::copying::{Copying, Events, Progress};
 use super::pty::{self, Pair, Raw};
@@ -29,7 +29,7 @@ impl Outside {
         Ok(())
     }
 
-    /// Copies until the process has ended and all that it wrote has gone on; passes signals on to it.
+    /// Copies until the process has ended and all that it wrote has gone on; passes signals on.
     pub fn attend(mut self, pid: c_int, signals: &Signals) -> Result<()> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
         if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
@@ -104,8 +104,8 @@ impl Attendant<'_> {
         Ok(())
     }
 
-    /// poll(2). What it has found: signals, the end, a hang-up; both ends of the keyboard's copying,
-    /// and of each output's.
+    /// poll(2). What it has found: signals, the end, a hang-up; both ends of the keyboard's
+    /// copying, and of each output's.
     fn wait(&self) -> Result<Vec<PollFlags>> {
         let (none, input) = (PollFlags::empty(), PollFlags::POLLIN);
         let unused = || PollFd::new(self.signals.as_fd(), none);

@@ -1,5 +1,5 @@
-//! Copying from one descriptor to another, one direction each, without ever waiting: what can't move
-//! now stays where it is, and poll(2) tells when it can.
+//! Copying from one descriptor to another, one direction each, without ever waiting: what can't
+//! move now stays where it is, and poll(2) tells when it can.
 
 use nix::errno::Errno;
 use nix::fcntl::{self, FcntlArg, OFlag, SpliceFFlags};
@@ -65,9 +65,9 @@ impl Copying {
         Copying { from, to, way, waits_for, buffer: vec![], left: 0..0, useless: 0 }
     }
 
-    /// Where poll(2) says yes and the call says no, again and again, it is no use to ask at once: as
-    /// for a terminal with space for one byte and a line feed to write, which takes two there. So
-    /// many milliseconds it rests, then it tries by itself.
+    /// Where poll(2) says yes and the call says no, again and again, it is no use to ask at once:
+    /// as for a terminal with space for one byte and a line feed to write, which takes two there.
+    /// So many milliseconds it rests, then it tries by itself.
     pub fn rest_time(&self) -> Option<u16> {
         let extra = self.useless.checked_sub(PATIENCE)?;
         Some(1 << extra.min(6))
@@ -119,8 +119,8 @@ impl Copying {
         match fcntl::splice(&self.from, None, &self.to, None, SIZE, how) {
             Ok(0) => Progress::End,
             Ok(_) => Progress::Moved,
-            // Which of the two is in the way?
             Err(Errno::EAGAIN) => {
+                // Which of the two is in the way?
                 let mut input = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
                 let is_there = poll(&mut input, PollTimeout::ZERO) == Ok(1);
                 self.waits_for = if is_there { Wait::Output } else { Wait::Input };

@@ -1,7 +1,7 @@
 //! Terminals: a pair of a container's own, pty(7), and the caller's, termios(3).
 
 use crate::paths::by_number;
-use crate::sys;
+use crate::sys::tty;
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::socket::{self, ControlMessage, MsgFlags};
@@ -31,8 +31,8 @@ impl Pair {
         // The master's reader never waits: poll(2) does that.
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let master = fcntl::openat(devpts, "ptmx", flags, Mode::empty())?;
-        sys::unlock_pty(&master)?;
-        let slave = sys::open_pty_peer(&master)?;
+        tty::unlock_pty(&master)?;
+        let slave = tty::open_pty_peer(&master)?;
         Ok(Pair { master, slave })
     }
 
@@ -46,7 +46,7 @@ impl Pair {
 
     /// The other process's half. EPIPE: it has ended before.
     pub fn receive(socket: &UnixStream) -> Result<Pair, Errno> {
-        let (_, ends) = sys::receive_fds(socket, &mut [0])?;
+        let (_, ends) = tty::receive_fds(socket, &mut [0])?;
         let [master, slave] = <[OwnedFd; 2]>::try_from(ends).map_err(|_| Errno::EPIPE)?;
         Ok(Pair { master, slave })
     }
@@ -78,11 +78,11 @@ pub fn is_foreground(terminal: impl AsFd) -> Option<bool> {
 
 /// Are these the same terminal, by whatever names they were opened?
 pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
-    sys::terminal_number(one) == sys::terminal_number(other)
+    tty::terminal_number(one) == tty::terminal_number(other)
 }
 
 pub fn copy_window_size(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
-    sys::set_window_size(to, &sys::window_size(from)?)
+    tty::set_window_size(to, &tty::window_size(from)?)
 }
 
 /// A terminal that passes every key on as it is typed, and shows every byte as it comes; until this

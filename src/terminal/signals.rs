@@ -1,6 +1,6 @@
 //! Signals that husk gets: which of them it passes on, and how it reads them one by one.
 
-use crate::sys;
+use crate::sys::{self, tty};
 use libc::c_int;
 use nix::errno::Errno;
 use nix::unistd;
@@ -31,8 +31,8 @@ impl Signals {
     pub fn hold() -> Result<Signals, Errno> {
         let passed_on: Vec<c_int> = (1..=64).filter(|number| !OWN.contains(number)).collect();
         // A reader that is gone is EPIPE then, and not husk's end.
-        sys::block_signal(libc::SIGPIPE, true)?;
-        Ok(Signals(sys::signalfd(&passed_on)?))
+        tty::block_signal(libc::SIGPIPE, true)?;
+        Ok(Signals(tty::signalfd(&passed_on)?))
     }
 
     /// The next one that has come; None if there is none.
@@ -56,6 +56,6 @@ impl AsFd for Signals {
 /// Does what the signal does by default, such as to stop this process; returns when it goes on.
 pub fn act_on(number: c_int) {
     let _ = sys::kill(unistd::getpid().as_raw(), number);
-    let _ = sys::block_signal(number, false);
-    let _ = sys::block_signal(number, true);
+    let _ = tty::block_signal(number, false);
+    let _ = tty::block_signal(number, true);
 }
