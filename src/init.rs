@@ -6,9 +6,7 @@ use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{self, Pid};
 use std::ffi::CString;
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::exit;
 
@@ -18,8 +16,7 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
     attempt("sigprocmask", signals.thread_block())?;
     let pid = step!(sys::fork(), "fork (PID 1 stays behind)")?;
     if pid == 0 {
-        lead_foreground();
-        return Ok(());
+        return Ok(()); // to lead a session of its own: so one ^C reaches the command once
     }
     // What husk has open, the report's socket too: else the parent would wait for its end.
     sys::close_others(0, &[]);
@@ -29,13 +26,6 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
     // Before, they were husk's own: host's paths, and what --env says.
     sys::overwrite_arguments(&words.concat());
     exit(attend(pid, signals))
-}
-
-/// A process group of its own, with the terminal: so what is typed there, as ^C, reaches the
-/// command once, and not by us, too.
-fn lead_foreground() {
-    let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    let _ = unistd::tcsetpgrp(io::stdin(), unistd::getpgrp());
 }
 
 /// Until the command ends: its exit status, as a shell would tell it.

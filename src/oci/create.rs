@@ -112,10 +112,13 @@ pub fn attend(plan: &Plan, child: &Child, given: &Given) -> Result<u8> {
     if !given.in_foreground() {
         return until_started(plan, child).map(|()| 0).inspect_err(|_| kill(child));
     }
-    let lent = terminal::lend(false, child.pid);
+    // The child has the caller's 0, 1 and 2: nothing is to be copied.
+    let wanted = terminal::Wanted { detach: true, ..Default::default() };
+    let (_, outside) = terminal::prepare(&wanted)?;
+    let signals = terminal::hold_signals()?;
     let mut outcome = until_started(plan, child).map(|()| 0);
     if outcome.is_ok() {
-        outcome = crate::wait(child.pid, &lent);
+        outcome = crate::wait(child.pid, outside, &signals);
     }
     outcome.inspect_err(|_| kill(child))
 }

@@ -38,7 +38,7 @@ pub fn launch(plan: &Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Chi
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
     names.join(FOR_CHILDREN)?;
-    terminal::hold_signals(); // else one could leave half a container behind
+    let _ = terminal::hold_signals(); // else one could leave half a container behind
     let child = match clone(names.new & !CGROUP, cgroup)? {
         (0, parent) => {
             let Err(why) = root::become_container(plan, &parent);

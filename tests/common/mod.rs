@@ -681,6 +681,29 @@ impl Pty {
         self.master.write_all(text.as_bytes()).expect("write to the terminal");
     }
 
+    /// The same, as far as it takes it at once. False if it takes nothing.
+    pub fn send_some(&mut self, text: &str) -> bool {
+        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, 100u16) != Ok(1) {
+            return false;
+        }
+        let flags = OFlag::O_NONBLOCK;
+        fcntl(&self.master, FcntlArg::F_SETFL(flags)).expect("O_NONBLOCK");
+        let written = self.master.write(text.as_bytes());
+        fcntl(&self.master, FcntlArg::F_SETFL(OFlag::empty())).expect("O_NONBLOCK");
+        written.is_ok()
+    }
+
+    /// Is this text there by now, or a little later?
+    pub fn sees(&mut self, text: &str) -> bool {
+        self.seen.contains(text) || (self.read() && self.seen.contains(text))
+    }
+
+    /// The window is closed.
+    pub fn hang_up(&mut self) {
+        self.master = File::open("/dev/null").expect("/dev/null");
+    }
+
     /// Waits for this text; what came before it is returned, what comes after is kept for later.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
