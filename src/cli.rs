@@ -2,14 +2,13 @@
 
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
-use crate::devices;
 use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, signal, size, storage, user, volume};
+use crate::values::{cpu_time, limit, name, signal, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -202,7 +201,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             let volume = volume(&value).map_err(|expected| line.bad(&value, expected))?;
             add_volume(c, line, &value, volume)?;
         }
-        "--device" => device_option(c, line)?,
+        "--device" => docker::device_option(c, line)?,
         "--read-only" => {
             line.flag()?;
             c.read_only = true;
@@ -296,20 +295,6 @@ fn network(c: &mut Container, line: &mut Line) -> Result<()> {
             c.network_of = Some(other.ok_or_else(|| line.bad(&mode, expected))?.into());
             c.namespaces &= !libc::CLONE_NEWNET;
         }
-    }
-    Ok(())
-}
-
-fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
-    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", device)?;
-    if is_rootless() && access != devices::ALL {
-        return Err(error("--device: letters other than rwm need root"));
-    }
-    for device in devices::find(&source, &target, access)? {
-        let source = Source::Device(device.source.clone(), device.number);
-        let target = device.target.clone();
-        c.volumes.push(Volume { source, target, read_only: true });
-        c.devices.push(device);
     }
     Ok(())
 }

@@ -108,7 +108,10 @@ fn enter(
             let Err(why) = become_command(c, first, &parent, &mut inside);
             talk::fail(&parent, why)
         }
-        (pid, child) => attend(pid, &child, outside).map_err(|why| talk::give_up(pid, &child, why)),
+        (pid, child) => {
+            drop(inside); // the child's alone from now on
+            attend(pid, &child, outside).map_err(|why| talk::give_up(pid, &child, why))
+        }
     }
 }
 

@@ -137,6 +137,7 @@ fn run(c: &Container) -> Result<u8> {
             talk::fail(&parent, why)
         }
         Ok((pid, child)) => {
+            drop(inside); // the child's alone from now on
             let outcome = attend(c, pid, &child, cgroup.as_ref(), outside); // 5 and 8
             outcome.map_err(|why| talk::give_up(pid, &child, why))
         }

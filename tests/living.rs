@@ -19,10 +19,15 @@ fn detached(mut command: Command) -> (String, Running) {
     (running.out().trim_end().to_string(), running)
 }
 
+/// The output goes to the file that is husk's own standard error.
+const LOG: &str = "--log=/dev/stderr";
+
 fn detach(host: &Host, options: &[&str], script: &str) -> (String, Running) {
     let script = format!("{script}; sleep 1000 & wait");
     detached(
-        host.husk_command(&[&["run", "-d"], options, &[rootfs(), "sh", "-c", &script]].concat()),
+        host.husk_command(
+            &[&["run", "-d", LOG], options, &[rootfs(), "sh", "-c", &script]].concat(),
+        ),
     )
 }
 
@@ -258,7 +263,7 @@ fn rootless_containers_live_too() {
     let husk = |args: &[&str]| run(&mut command(args));
     assert!(table(&husk(&["ps"]).ok()).is_empty());
     let (id, output) =
-        detached(command(&["run", "-d", root.path(), "sh", "-c", "id -u; sleep 1000 & wait"]));
+        detached(command(&["run", "-d", LOG, root.path(), "sh", "-c", "id -u; sleep 1000 & wait"]));
     writes(&output, "0\n");
     let running = {
         let script = "echo ready; sleep 1000 & wait";

@@ -22,9 +22,10 @@ impl Outside {
         if attempt("clone3", sys::clone3(0, None))? > 0 {
             exit(0);
         }
-        attempt("setsid", unistd::setsid())?;
+        // Nobody would hear of an error any more.
+        let _ = unistd::setsid();
         for number in 0..3 {
-            attempt("dup2", sys::dup2(&self.null, number))?;
+            let _ = sys::dup2(&self.null, number);
         }
         Ok(())
     }
@@ -33,10 +34,12 @@ impl Outside {
     pub fn attend(mut self, pid: c_int, signals: &Signals) -> Result<()> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
         if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
-            let pair = attempt("recvmsg (the terminal)", Pair::receive(&child))?;
-            self.keyboard = Some(Copying::new(dup(caller)?, dup(&pair.master)?));
-            self.outputs.push(Copying::new(dup(&pair.master)?, screen));
-            self.pair = Some(pair);
+            // A child that was killed too early has none.
+            if let Ok(pair) = Pair::receive(&child) {
+                self.keyboard = Some(Copying::new(dup(caller)?, dup(&pair.master)?));
+                self.outputs.push(Copying::new(dup(&pair.master)?, screen));
+                self.pair = Some(pair);
+            }
         }
         // When the container closes it, nobody has it open any more. (2 is for husk's own words.)
         attempt("dup2", sys::dup2(&self.null, 1))?;

@@ -5,7 +5,7 @@
 //! there. When the `Host` is dropped it checks that nothing is left, then takes it all away.
 #![allow(dead_code, unused_macros, unused_imports)] // every test file uses another part of this
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
@@ -478,6 +478,8 @@ impl Host {
     pub fn pty(&self, mut command: Command) -> Pty {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("openpty");
+        // Else whoever holds it would keep the window open.
+        fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("FD_CLOEXEC");
         let slave = || Stdio::from(pair.slave.try_clone().expect("dup"));
         command.stdin(slave()).stdout(slave()).stderr(slave()).env("TERM", "vt100");
         let own_terminal = || {
