@@ -132,6 +132,7 @@ impl Call {
             "openat" => flags.iter().any(|flag| self.args.contains(flag)),
             "sendto" => self.args.contains("nlmsg"), // else it is between parent and child
             "write" => false,
+            "ioctl" => self.args.contains("TIOCSCTTY"),
             name => among(name, TOLD) || CALLS.iter().any(|(_, calls)| among(name, calls)),
         }
     }
