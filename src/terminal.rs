@@ -282,8 +282,7 @@ impl Inside {
     }
 
     /// They belong to the user that the command runs as: so it can open /dev/stdout by that name.
-    pub fn give_to(&self, (uid, gid): (u32, u32)) -> Result<()> {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    pub fn give_to(&self, uid: Uid, gid: Gid) -> Result<()> {
         for (end, file) in self.ends.iter().zip(&self.files) {
             if let (End::Pipe, Some(pipe)) = (end, file) {
                 step!(unistd::fchown(pipe, Some(uid), Some(gid)), "chown {uid}:{gid} (a pipe)")?;
@@ -302,8 +301,12 @@ impl Inside {
         if let Some(pair) = &self.pair {
             step!(tty::set_controlling_terminal(&pair.slave), "ioctl TIOCSCTTY")?;
         }
-        let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
         Ok(())
+    }
+
+    /// The container's terminal, for whoever leads the foreground there.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.pair.as_ref().map(|pair| pair.slave.as_fd())
     }
 
     /// 0, 1 and 2 become the container's, and nothing else is open: the command may be a path to
@@ -318,6 +321,7 @@ impl Inside {
             };
             attempt("dup2", sys::dup2(file, number as i32))?;
         }
+        let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
         (self.files, self.pair, self.husk) = ([None, None, None], None, None);
         Ok(())
     }
