@@ -142,13 +142,14 @@ fn become_command(
     sys::close_others(3, &[&[parent.as_fd()], &inside.open_files()[..]].concat());
     talk::wait_for_word(parent)?;
     enter_workdir(c, Make::Nothing)?;
-    let user = users::find(&c.user)?;
     if inside.has_pty() {
         let devpts = attempt("/dev/pts", terminal::open_devpts("/dev/pts"))?;
         inside.open_pty(devpts)?;
     }
+    let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?;
+    inside.lead_session()?;
     execute(c, &user, inside)
 }
 

@@ -6,17 +6,20 @@ use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{self, Pid};
 use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::exit;
 
 /// Like fork(2), but it returns in the child only.
-pub fn stay_behind(command: &[CString]) -> Result<()> {
+pub fn stay_behind(command: &[CString], terminal: Option<BorrowedFd>) -> Result<()> {
     let signals = SigSet::all();
     attempt("sigprocmask", signals.thread_block())?;
     let pid = step!(sys::fork(), "fork (PID 1 stays behind)")?;
     if pid == 0 {
-        return Ok(()); // to lead a session of its own: so one ^C reaches the command once
+        lead_foreground(terminal);
+        return Ok(());
     }
     // What husk has open, the report's socket too: else the parent would wait for its end.
     sys::close_others(0, &[]);
@@ -26,6 +29,15 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
     // Before, they were husk's own: host's paths, and what --env says.
     sys::overwrite_arguments(&words.concat());
     exit(attend(pid, signals))
+}
+
+/// A process group of its own, with the terminal: so what is typed there, as ^C, reaches the
+/// command once, and not by us, too.
+fn lead_foreground(terminal: Option<BorrowedFd>) {
+    let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if let Some(terminal) = terminal {
+        let _ = unistd::tcsetpgrp(terminal, unistd::getpgrp());
+    }
 }
 
 /// Until the command ends: its exit status, as a shell would tell it.

@@ -160,8 +160,9 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?; // 6
+    inside.lead_session()?;
     if c.init {
-        init::stay_behind(&c.command)?;
+        init::stay_behind(&c.command, inside.terminal())?;
     }
     execute(c, &user, inside) // 7
 }
@@ -288,9 +289,8 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     mounts::place_all(&mounts)?;
-    if let Some(console) = inside.open_pty(&mounts[mounts::DEVPTS].mount)? {
-        mounts::place_console(console, &mounts[0].mount)?;
-    }
+    let console = inside.open_pty(&mounts[mounts::DEVPTS].mount)?;
+    mounts::place_console(console, &mounts[0].mount)?;
     enter_workdir(c, Make::Dir)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
@@ -432,11 +432,10 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
 /// The child's last step: the command takes its place, with nothing of husk's but 0, 1 and 2.
 pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infallible> {
     say("7. exec");
-    inside.lead_session()?;
     let name = c.command[0].to_string_lossy();
     say_step(format_args!("exec {name}"));
-    let env = environment::with_home(&c.env, &user.home);
     inside.connect()?; // from here on husk's own words would be the container's
+    let env = environment::with_home(&c.env, &user.home);
     let mut failure = Error { status: 127, why: format!("{name}: not found") };
     for file in environment::candidates(&c.command[0], &env) {
         let Err(errno) = unistd::execve(&file, &c.command, &env);
@@ -483,10 +482,7 @@ fn attend(
         cgroup.mark_detached()?;
     }
     step::print(&format!("{}\n", c.name))?;
-    if c.terminal.log.is_some() {
-        outside.leave_caller()?; // which is told that all is well, while a copy of us goes on
-        outside.attend(pid, &signals)?;
-    }
+    outside.keep_log(pid, &signals)?; // a copy of us does, while our caller hears that all is well
     Ok(0)
 }
 

@@ -11,7 +11,7 @@ use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A file system, where it belongs, and its options, in the words of fstab(5). A relative target is
@@ -286,8 +286,9 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
     Ok(())
 }
 
-/// The container's terminal is its /dev/console too, as docker has it.
-pub fn place_console(terminal: impl AsFd, dev: &OwnedFd) -> Result<()> {
+/// The container's terminal, if it has one, is its /dev/console too, as docker has it.
+pub fn place_console(terminal: Option<BorrowedFd>, dev: &OwnedFd) -> Result<()> {
+    let Some(terminal) = terminal else { return Ok(()) };
     let console = bind(terminal, Path::new(""), DEVICE, false)?;
     let tree = Tree::Below(dev.as_fd());
     step!(place(&console, tree, Path::new("console")), "mount --move (it) /dev/console")

@@ -301,8 +301,12 @@ impl Inside {
         if let Some(pair) = &self.pair {
             step!(tty::set_controlling_terminal(&pair.slave), "ioctl TIOCSCTTY")?;
         }
-        let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
         Ok(())
+    }
+
+    /// The container's terminal, for whoever leads the foreground there.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.pair.as_ref().map(|pair| pair.slave.as_fd())
     }
 
     /// 0, 1 and 2 become the container's, and nothing else is open: the command may be a path to
@@ -317,6 +321,7 @@ impl Inside {
             };
             attempt("dup2", sys::dup2(file, number as i32))?;
         }
+        let _ = SigSet::empty().thread_set_mask(); // the command gets all signals
         (self.files, self.pair, self.husk) = ([None, None, None], None, None);
         Ok(())
     }

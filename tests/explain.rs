@@ -72,7 +72,7 @@ const CALLS: [(&str, &str); 19] = [
          mkdirat",
     ),
     ("nsenter", "setns"),
-    ("open", "openat ioctl"),
+    ("open", "openat"),
     ("rmdir", "rmdir unlinkat"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
     ("touch", "openat"),

@@ -17,8 +17,12 @@ use std::process::exit;
 use std::time::{Duration, Instant};
 
 impl Outside {
-    /// The caller's husk ends here, and a copy of it goes on, with nothing of the caller's.
-    pub fn leave_caller(&self) -> Result<()> {
+    /// If there is a log: the caller's husk ends here, and a copy of it attends the container, with
+    /// nothing of the caller's.
+    pub fn keep_log(self, pid: c_int, signals: &Signals) -> Result<()> {
+        if !self.has_log {
+            return Ok(());
+        }
         if attempt("clone3", sys::clone3(0, None))? > 0 {
             exit(0);
         }
@@ -27,7 +31,7 @@ impl Outside {
         for number in 0..3 {
             let _ = sys::dup2(&self.null, number);
         }
-        Ok(())
+        self.attend(pid, signals)
     }
 
     /// Copies until the process has ended and all that it wrote has gone on; passes signals on.
