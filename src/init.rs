@@ -31,8 +31,8 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
     exit(attend(pid, signals))
 }
 
-/// A process group of its own, with the terminal: so what is typed there, as ^C, reaches the command
-/// once, and not by us, too.
+/// A process group of its own, with the terminal: so what is typed there, as ^C, reaches the
+/// command once, and not by us, too.
 fn lead_foreground() {
     let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _ = unistd::tcsetpgrp(io::stdin(), unistd::getpgrp());

@@ -119,8 +119,8 @@ pub fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
-/// A text file of the container's: no fifo, which would make us wait, and not without end. A missing
-/// one is empty.
+/// A text file of the container's: no fifo, which would make us wait, and not without end. A
+/// missing one is empty.
 fn read(path: &str, is_optional: bool) -> Result<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let bad = |why: &str| match is_optional {
