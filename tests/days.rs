@@ -200,3 +200,54 @@ fn two_hundred_jobs() {
     }
     host.assert_clean();
 }
+
+/// The unit of docs/recipes.md, under a systemd of the test's own: it restarts what has ended, and
+/// stops it by a signal.
+#[test]
+fn systemd_unit() {
+    let host = host!();
+    if !have("systemctl") {
+        skip!(host, "there is no systemd here");
+    }
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes.md");
+    let page = fs::read_to_string(page).expect("recipes.md");
+    let unit = page.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next());
+    let unit = unit.expect("a unit in recipes.md");
+    assert!(unit.contains("/usr/local/bin/husk") && unit.contains("/srv/web/rootfs"), "{unit}");
+    let unit = unit.replace("/usr/local/bin/husk", husk().to_str().expect("UTF-8"));
+    let unit = unit.replace("/srv/web/rootfs", rootfs());
+    let dir = TempDir::new();
+    for name in ["run", "systemd", "systemd/user"] {
+        fs::create_dir(dir.join(name)).expect("mkdir");
+    }
+    fs::write(dir.join("systemd/user/web.service"), unit).expect("write");
+    let with_systemd = |script: &str| {
+        let mut command = host.sh_command(script);
+        command.env("XDG_RUNTIME_DIR", dir.join("run")).env("XDG_CONFIG_HOME", dir.path());
+        command.env("CGROUP", cgroup2());
+        command
+    };
+    // It wants cgroup 2 alone, and to have been booted by systemd.
+    let script = r#"exec unshare -m sh -c '
+        [ $CGROUP = /sys/fs/cgroup ] || mount --move $CGROUP /sys/fs/cgroup
+        mount -t tmpfs none /run; mkdir -p /run/systemd/system
+        exec /lib/systemd/systemd --user --unit=web.service'"#;
+    let manager = start(&mut with_systemd(script));
+    let first = || {
+        let ps = host.husk(&["ps"]).ok();
+        let row = ps.lines().find(|line| line.starts_with("web "))?;
+        row.split_whitespace().nth(1).map(String::from)
+    };
+    until("the service", || first().is_some());
+    let before = first();
+    host.husk(&["kill", "web"]).ok();
+    until("a new one", || first().is_some_and(|pid| Some(pid) != before));
+    run(&mut with_systemd("systemctl --user stop web")).ok();
+    assert_eq!(first(), None, "stopped");
+    let result = "systemctl --user show web -p Result -p ExecMainStatus";
+    // 143: SIGTERM has ended it, not SIGKILL after a minute and a half.
+    let result = run(&mut with_systemd(result)).ok();
+    assert!(result.contains("ExecMainStatus=143"), "{result}");
+    drop(manager);
+    until("its end", || host.processes().is_empty());
+}
