@@ -52,6 +52,10 @@ fn tmpfs() {
     assert_ne!(host.inside(&["--tmpfs", "/x"], run).code, 0, "noexec is usual");
     let touch = "touch /x/y 2>/dev/null || echo read-only";
     assert_eq!(host.inside(&["--tmpfs", "/x:ro"], touch).ok(), "read-only");
+    // Empty files cost the kernel memory, too, so they are counted, however small it is.
+    let inodes = "df -i /x /dev/shm / | tail -n +2 | awk '{ print $2 }' | sort -u | wc -l";
+    let storage = ["--tmpfs", "/x:size=1m", "--shm-size=2m"];
+    assert_eq!(host.inside(&storage, inodes).ok(), "1");
     // The only place that a read-only container may write to.
     let script = "touch /y 2>/dev/null || touch /x/y && ls /x";
     assert_eq!(host.inside(&["--read-only", "--tmpfs", "/x"], script).ok(), "y");
