@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
 husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
-husk ps [-q]                                    list the running ones (-q: only their names)
+husk ps [OPTIONS]                               list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 husk kill [OPTIONS] CONTAINER...                a signal: SIGKILL, if no other is given
 
@@ -41,6 +41,7 @@ run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty[=false]
+ps        -q --quiet (only the names)
 stop      -t --time SECONDS
 stop kill -s --signal SIGNAL (INT, SIGINT or 2)
 

@@ -212,8 +212,8 @@ pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
         let mount = match &volume.source {
             Source::Host(path) => bind(AT_FDCWD, path, attributes, true)?,
             Source::Device(path, number) => bind_device(path, *number)?,
-            Source::Tmpfs(options) if options.contains("size=") => new_mount("tmpfs", options)?,
-            Source::Tmpfs(options) => new_mount("tmpfs", &format!("{},{options}", storage(None)?))?,
+            // What is said twice counts as it is said last.
+            Source::Tmpfs(own) => new_mount("tmpfs", &format!("{},{own}", storage(None)?))?,
         };
         mounts.push(Detached { mount, target: volume.target.clone() });
     }
