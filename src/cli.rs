@@ -6,8 +6,9 @@ use crate::devices;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::paths::c_string;
+use crate::ports::Port;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, size, user, volume};
+use crate::values::{cpu_time, device, host, limit, name, size, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTF
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
+run       -p --publish [IP:]PORT:PORT[/udp]  --add-host NAME:IP
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user UID[:GID]  --explain (say each step)  -i --interactive  -t --tty (always so)
 stop      -t --time SECONDS
@@ -101,6 +103,9 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     let rootfs = line.words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?;
     c.rootfs = open_rootfs(&rootfs)?;
+    if !c.ports.is_empty() && !c.bridge {
+        return Err(error("--publish: expected --network bridge, and root"));
+    }
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
@@ -183,9 +188,21 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             }
             c.limits.push((file, value));
         }
-        "--network" => network(c, line)?,
         "--cap-add" => asked.added |= line.read("NAME (or ALL)", capability)?,
         "--cap-drop" => asked.dropped |= line.read("NAME (or ALL)", capability)?,
+        _ => network_option(c, line)?,
+    }
+    Ok(())
+}
+
+fn network_option(c: &mut Container, line: &mut Line) -> Result<()> {
+    match line.option.as_str() {
+        "--network" => network(c, line)?,
+        "-p" | "--publish" => {
+            let expected = "[IP:]PORT:PORT[/udp], and no IP of 127.0.0.0/8 (see docs/recipes.md)";
+            c.ports.push(line.read(expected, Port::parse)?);
+        }
+        "--add-host" => c.hosts.push(line.read("NAME:IP", host)?),
         _ => process_option(c, line)?,
     }
     Ok(())

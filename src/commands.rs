@@ -8,7 +8,7 @@ use crate::environment;
 use crate::paths::{Make, by_number};
 use crate::step::{Error, Result, attempt, cat, cat_bytes, echo, error, print, step};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
-use crate::{mounts, shield, sys, talk, terminal, wait};
+use crate::{mounts, ports, shield, sys, talk, terminal, wait};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use std::convert::Infallible;
@@ -118,7 +118,7 @@ type Row = (u64, String, String);
 /// `husk ps`: the youngest first.
 pub fn ps() -> Result<u8> {
     cgroups::check_proc()?;
-    let titles = "PID      ADDRESS        MEMORY     AGE   COMMAND";
+    let titles = "PID      ADDRESS        MEMORY     AGE   PORTS  COMMAND";
     let mut rows: Vec<Row> = living()?.iter().filter_map(|dir| row(dir)).collect();
     rows.push((u64::MAX, "CONTAINER".into(), titles.into()));
     rows.sort();
@@ -142,7 +142,11 @@ fn row(dir: &Path) -> Option<Row> {
     let command = cat(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
     let command: String = command.chars().take(40).collect();
     let command = command.replace(char::is_control, "?");
-    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
+    let mut ports = ports::show(&containers::published(dir));
+    if ports.is_empty() {
+        ports.push('-');
+    }
+    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {ports:5}  {}", command.trim_end());
     Some((start, dir.file_name()?.to_string_lossy().into(), rest))
 }
 

@@ -1,44 +1,100 @@
 //! The files in /etc that a runtime writes: hostname, hosts and resolv.conf.
 
-use crate::step::cat;
+use crate::step::{Result, cat, step, warn};
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// The container's /etc/hosts, hosts(5), as long as it has no address.
-const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-
-/// Each by its name and its text.
-pub fn files(hostname: &str, shares_network: bool) -> [(&'static str, String); 3] {
+/// Each by its name and its text. `added` are more lines of hosts(5).
+pub fn files(
+    hostname: &str,
+    added: &[(String, IpAddr)],
+    shares_network: bool,
+) -> [(&'static str, String); 3] {
+    let resolv_conf =
+        if shares_network { cat(RESOLV_CONF[0]).unwrap_or_default() } else { resolv_conf() };
     [
         ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", resolv_conf(shares_network)),
-        ("hosts", HOSTS.into()),
+        ("resolv.conf", resolv_conf),
+        ("hosts", hosts(added, shares_network)),
     ]
 }
+
+// ---- hosts --------------------------------------------------------------------------------------
+
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// All but the line of the container itself, whose address is not known yet. With the host's
+/// network come the names that it knows.
+fn hosts(added: &[(String, IpAddr)], shares_network: bool) -> String {
+    let mut text = HOSTS.to_string();
+    if shares_network {
+        text = cat("/etc/hosts").unwrap_or(text);
+        text.push('\n'); // the last line may not have one
+    }
+    for (name, ip) in added {
+        text.push_str(&format!("{ip}\t{name}\n"));
+    }
+    text
+}
+
+/// The container's own line: `web.example.org` is also `web`. Without an address of its own
+/// (0.0.0.0) there is the loopback's.
+pub fn add_own_name(mut hosts: &File, hostname: &str, ip: Ipv4Addr) -> Result<()> {
+    let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip };
+    let names = match hostname.split_once('.') {
+        Some((short, _)) => format!("{hostname} {short}"),
+        None => hostname.into(),
+    };
+    step!(writeln!(hosts, "{ip}\t{names}"), "echo {ip} {names} >> /etc/hosts")
+}
+
+// ---- resolv.conf --------------------------------------------------------------------------------
 
 /// systemd-resolved is a name server on the host's loopback; here are those that it asks itself.
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// The host's resolv.conf(5). From another network a server on the host's loopback can't be
-/// reached.
-fn resolv_conf(shares_network: bool) -> String {
-    for file in RESOLV_CONF {
-        let mut text = String::new();
-        for line in cat(file).unwrap_or_default().lines() {
-            if shares_network || !names_loopback(line) {
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-        if text.contains("nameserver") {
-            return text;
-        }
-    }
-    String::new()
+/// The host's resolv.conf(5), less the name servers that a container can't reach. If there is no
+/// other, the rest of it stays.
+fn resolv_conf() -> String {
+    let mut texts = RESOLV_CONF.map(reachable);
+    let best = texts.iter().position(|text| text.contains("nameserver"));
+    std::mem::take(&mut texts[best.unwrap_or(0)])
 }
 
-fn names_loopback(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    if words.next() != Some("nameserver") {
-        return false;
+fn reachable(file: &str) -> String {
+    let mut text = String::new();
+    for line in cat(file).unwrap_or_default().lines() {
+        if name_server(line).is_none_or(can_be_reached) {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
-    words.next().is_some_and(|ip| ip.starts_with("127.") || ip == "::1")
+    text
+}
+
+/// The address in a line of resolv.conf, if it names a server.
+fn name_server(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    words.next().filter(|key| *key == "nameserver")?;
+    words.next()
+}
+
+/// A container has another loopback than the host, and no IPv6.
+fn can_be_reached(server: &str) -> bool {
+    server.parse().is_ok_and(|ip: Ipv4Addr| !ip.is_loopback())
+}
+
+/// Says so if containers will know no names.
+pub fn warn_of_name_servers() {
+    let all = cat(RESOLV_CONF[0]).unwrap_or_default();
+    let servers: Vec<&str> = all.lines().filter_map(name_server).collect();
+    if servers.is_empty() || resolv_conf().lines().any(|line| name_server(line).is_some()) {
+        return;
+    }
+    let servers = servers.join(", ");
+    warn(format_args!(
+        "containers can't reach the name servers of /etc/resolv.conf: {servers} \
+         (-v FILE:/etc/resolv.conf names others)"
+    ));
 }

@@ -13,12 +13,14 @@ mod devices; //     devices of the host's, and which a cgroup may use
 mod environment; // the command's variables
 mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
+mod iptables; //    the one program that husk runs for itself
 mod lockdown; //    capabilities, and the system calls that are refused
 mod mounts; //      docker's mounts, devices and masked paths
 mod netlink; //     messages to the kernel's network
 #[cfg(feature = "oci")]
 mod oci; //         the appendix: containers for docker, podman and Kubernetes
 mod paths; //       C strings, and paths that can't lead out
+mod ports; //       ports of the host's that lead to a container
 mod shield; //      nobody in a container writes to husk's own file
 mod step; //        `step!`: say it, do it, name it when it fails
 mod sys; //         system calls that std and nix lack; all `unsafe`
@@ -44,11 +46,11 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use paths::{Make, Tree};
+use ports::Port;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -85,6 +87,8 @@ pub struct Container {
     read_only: bool,
     volumes: Vec<Volume>,
     devices: Vec<Device>,
+    ports: Vec<Port>,              // of the host's, that lead to it
+    hosts: Vec<(String, IpAddr)>,  // more lines of /etc/hosts
     memory: Option<String>,        // bytes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
     namespaces: i32,
@@ -239,7 +243,8 @@ fn build_root(c: &Container) -> Result<Kept> {
     terminal::reopen_by(mounts.iter().map(|made| &made.mount))?;
     let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    mounts.extend(mounts::make_files("/etc", &etc::files(&c.hostname, c.shares_network()))?);
+    let files = etc::files(&c.hostname, &c.hosts, c.shares_network());
+    mounts.extend(mounts::make_files("/etc", &files)?);
     let hosts = File::options().append(true).open("/dev/hosts");
     let hosts = attempt("/dev/hosts", hosts)?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
@@ -331,27 +336,33 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
             "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
         )?;
         if is_new {
+            bridge::bind_port(&host, bridge, ip, !c.ports.is_empty())?;
             return Ok(ip);
         }
     }
 }
 
 /// The container's side: an interface is configured from inside its namespace.
-fn configure_network(c: &Container, ip: Ipv4Addr, mut kept: Kept) -> Result<()> {
+fn configure_network(c: &Container, ip: Ipv4Addr, kept: Kept) -> Result<()> {
+    say("5. network");
+    etc::add_own_name(&kept.hosts, &c.hostname, ip)?;
     if c.shares_network() {
         return Ok(());
     }
-    say("5. network");
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
     if ip == NOWHERE {
         return Ok(());
     }
     sysctl::set_network(&kept.sysctl)?;
-    step!(own.add_address("eth0", ip, PREFIX), "ip addr add {ip}/{PREFIX} dev eth0")?;
+    let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
+    step!(own.set_address(eth0, ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
+    // As the MAC is known, nobody has to ask for it, and no neighbour can give a false answer.
+    let mac = mac_of(GATEWAY);
+    step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    step!(writeln!(kept.hosts, "{ip}\t{}", c.hostname), "echo {ip} {} >> /etc/hosts", c.hostname)
+    Ok(())
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
@@ -427,6 +438,7 @@ pub fn execute(c: &Container) -> Result<Infallible> {
 /// The parent, while the child becomes the container, and until that ends.
 fn attend(c: &Container, pid: i32, child: &UnixStream, cgroup: Option<&Cgroup>) -> Result<u8> {
     let ip = connect_to_bridge(c, pid)?;
+    containers::publish(cgroup, ip, &c.ports)?;
     terminal::hold_signals(); // until `wait` asks for them; so far they end husk
     let lent = terminal::lend(c.detach, pid);
     talk::tell(child, ip)?;

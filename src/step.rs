@@ -24,6 +24,11 @@ impl Error {
     }
 }
 
+/// Says something that is no error: in one line, too.
+pub fn warn(what: impl Display) {
+    Error { status: 0, why: what.to_string() }.report();
+}
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of husk's own, as opposed to one of the command that it was to start.

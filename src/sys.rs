@@ -4,7 +4,7 @@
 use crate::paths::c_string;
 use libc::{c_int, c_long, c_uint};
 use nix::errno::Errno;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -108,6 +108,27 @@ pub fn close_others(first: c_uint, kept: &[BorrowedFd]) {
         }
         first = next.saturating_add(1);
     }
+}
+
+/// setxattr(2): gives a file an attribute, in the place of an older one of that name.
+pub fn setxattr(path: &Path, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let (path, size) = (c_string(path), value.len());
+    // SAFETY: the kernel reads both strings and `size` bytes, which all outlive the call.
+    let set =
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), size, 0) };
+    Errno::result(set).map(drop)
+}
+
+/// getxattr(2): an attribute of a file, of at most 4 KiB.
+pub fn getxattr(path: &Path, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let path = c_string(path);
+    let mut value = vec![0u8; 4096];
+    // SAFETY: the kernel reads both strings, and writes no more than `value` holds.
+    let size = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    value.truncate(Errno::result(size)? as usize);
+    Ok(value)
 }
 
 /// What is in the way of a lock: F_RDLCK or F_WRLCK.

@@ -1,8 +1,10 @@
 //! What the values of options may be, each as a function from text to value; None is a bad one.
 
+use crate::bridge::GATEWAY;
 use crate::devices;
 use crate::mounts::Volume;
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -86,4 +88,17 @@ pub fn user(text: &str) -> Option<(u32, u32)> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
     let id = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX); // setresuid(2)
     Some((id(uid)?, id(gid)?))
+}
+
+/// A name and an address, or docker's word for the host's.
+pub fn host(text: &str) -> Option<(String, IpAddr)> {
+    let (name, ip) = text.split_once(':')?;
+    let is_legal = name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if !is_legal || name.is_empty() {
+        return None;
+    }
+    match ip {
+        "host-gateway" => Some((name.into(), GATEWAY.into())),
+        ip => Some((name.into(), ip.parse().ok()?)),
+    }
 }
