@@ -200,7 +200,11 @@ fn network_option(c: &mut Container, line: &mut Line) -> Result<()> {
         "--network" => network(c, line)?,
         "-p" | "--publish" => {
             let expected = "[IP:]PORT:PORT[/udp], and no IP of 127.0.0.0/8 (see docs/recipes.md)";
-            c.ports.push(line.read(expected, Port::parse)?);
+            let port = line.read(expected, Port::parse)?;
+            if c.ports.iter().any(|other| port.collides_with(other)) {
+                return Err(error(format!("--publish {port}: expected it once, not twice")));
+            }
+            c.ports.push(port);
         }
         "--add-host" => c.hosts.push(line.read("NAME:IP", host)?),
         _ => process_option(c, line)?,

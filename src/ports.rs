@@ -36,7 +36,7 @@ impl Port {
         Some(Port { ip, host: number(host)?, container: number(container)?, protocol })
     }
 
-    fn collides_with(&self, other: &Port) -> bool {
+    pub fn collides_with(&self, other: &Port) -> bool {
         let shares_address = self.ip.is_none() || other.ip.is_none() || self.ip == other.ip;
         self.protocol == other.protocol && self.host == other.host && shares_address
     }
