@@ -71,7 +71,7 @@ test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
 test-oci: ## the tests of the appendix
-	$(call test,$(HUSK),target/ran-oci.log,--features oci --test oci)
+	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*')
 
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
 test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show

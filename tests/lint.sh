@@ -45,9 +45,9 @@ in_code() {
 }
 
 for file in $sources; do
-    [ "$file" != src/sys.rs ] || continue
+    case $file in src/sys.rs | src/oci/calls.rs) continue ;; esac
     found=$(in_code unsafe "$file")
-    [ -z "$found" ] || complain "unsafe outside of src/sys.rs: $found"
+    [ -z "$found" ] || complain "unsafe outside of src/sys.rs and src/oci/calls.rs: $found"
     found=$(in_code 'use .*::\*;' "$file")
     [ -z "$found" ] || complain "a glob import: $found"
 done

@@ -1,0 +1,156 @@
+//! create, run and start: the parent's half, hand in hand with the child's in root.rs.
+
+use super::namespaces::{Namespaces, USER};
+use super::options::Given;
+use super::plan::Plan;
+use super::root::Sources;
+use super::spawn::{Child, launch};
+use super::state::{Home, start_time};
+use super::verbs::remove;
+use super::words::{hear, tell, wait_for_word};
+use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
+use crate::lockdown::KEPT;
+use crate::step::{Result, attempt, step};
+use crate::{shield, sys, terminal};
+use nix::unistd;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path;
+
+/// `create`; and `run`, which is create and start in one.
+pub fn create(mut home: Home, given: &Given) -> Result<u8> {
+    let bundle = given.get("bundle").unwrap_or(".");
+    let bundle = attempt(bundle, path::absolute(bundle))?;
+    let (config, spec) = config::read_config(&bundle)?;
+    if given.words[0] == "create" || !is_alone(&config) {
+        shield::raise()?;
+    }
+    home.state = json!({
+        "ociVersion": SPEC_VERSION,
+        "id": given.words[1],
+        "bundle": bundle,
+        "rootfs": bundle.join(config["root"]["path"].as_str().unwrap_or_default()),
+        "created": log::now(),
+        "annotations": spec.annotations().clone().unwrap_or_default(),
+        "config": config,
+    });
+    let process = spec.process().clone().unwrap_or_default();
+    let mut plan = Plan::new(home, spec, process, given)?;
+    plan.scheduler_flags = config::scheduler_flags(&plan.home.state["config"]["process"]);
+    plan.namespaces = Namespaces::of(&plan.linux)?;
+    plan.home.make()?;
+    let outcome = create_in(&mut plan, given);
+    if outcome.is_err() || given.in_foreground() {
+        remove(&plan.home);
+    }
+    outcome
+}
+
+fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
+    let is_run = given.words[0] == "run";
+    let limits = match plan.linux.resources() {
+        Some(resources) => limits::limits(resources)?,
+        None => vec![],
+    };
+    let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
+    plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    if !is_run {
+        let listener = UnixListener::bind(plan.home.start_path());
+        plan.start = Some(step!(listener, "listen for start")?);
+    }
+    if unistd::geteuid().is_root() {
+        plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
+    }
+    let child = launch(plan, cgroup.as_ref(), given)?;
+    plan.sources = None;
+    plan.home.state["pid"] = child.pid.into();
+    plan.home.state["startTime"] = start_time(child.pid).into();
+    if plan.namespaces.new & USER != 0 {
+        idmap::write(child.pid, plan.linux.uid_mappings(), plan.linux.gid_mappings())?;
+        let _ = tell(&child.socket, "go on");
+    }
+    if plan.home.has_hooks() {
+        wait_for_word(&child.socket)?; // the root is made
+        hooks::run(&plan.home, "prestart", "creating")?; // deprecated, but docker still uses it
+        hooks::run(&plan.home, "createRuntime", "creating")?;
+        let _ = tell(&child.socket, "go on");
+    }
+    if is_run {
+        return attend(plan, &child, given);
+    }
+    wait_for_word(&child.socket)?; // created
+    plan.home.publish()?;
+    plan.home.unlock()?;
+    Ok(0)
+}
+
+/// Is there nobody in the container who could open husk by /proc/1/exe to change it later? Then
+/// `run` need only see that its command is not husk. Else husk shields itself, see chapter 8.
+fn is_alone(config: &Value) -> bool {
+    if !cfg!(target_feature = "crt-static") || !is_nothing(&config["hooks"]["startContainer"]) {
+        return false;
+    }
+    let is_new_pid = |it: &Value| it["type"] == "pid" && is_nothing(&it["path"]);
+    if !list_at(config, "/linux/namespaces").iter().any(is_new_pid) {
+        return false;
+    }
+    let is_kept = |name: &Value| KEPT.iter().any(|kept| *name == format!("CAP_{kept}"));
+    list_at(config, "/process/capabilities/bounding").iter().all(is_kept)
+}
+
+fn list_at<'a>(config: &'a Value, place: &str) -> &'a [Value] {
+    match config.pointer(place) {
+        Some(Value::Array(list)) => list,
+        _ => &[],
+    }
+}
+
+/// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
+/// foreground the terminal is the child's from then on until it ends.
+pub fn attend(plan: &Plan, child: &Child, given: &Given) -> Result<u8> {
+    if !given.in_foreground() {
+        return until_started(plan, child).map(|()| 0).inspect_err(|_| kill(child));
+    }
+    let lent = terminal::lend(false, child.pid);
+    let mut outcome = until_started(plan, child).map(|()| 0);
+    if outcome.is_ok() {
+        outcome = crate::wait(child.pid, &lent);
+    }
+    outcome.inspect_err(|_| kill(child))
+}
+
+fn kill(child: &Child) {
+    let _ = sys::kill(child.pid, libc::SIGKILL);
+}
+
+fn until_started(plan: &Plan, child: &Child) -> Result<()> {
+    let home = &plan.home;
+    if plan.is_new() {
+        home.publish()?; // whoever kills us later, it can be found
+    }
+    let _ = tell(&child.socket, "go on");
+    hear(&child.socket)?;
+    if shield::is_husk(child.pid) {
+        return fail("process.args: is husk itself");
+    }
+    home.unlock()?;
+    if plan.is_new() {
+        hooks::run(home, "poststart", "running")?;
+    }
+    Ok(())
+}
+
+pub fn start(home: Home, _: &Given) -> Result<u8> {
+    let status = home.status();
+    if status != "created" {
+        return fail(format!("cannot start a container in the {status} state"));
+    }
+    let path = home.start_path();
+    let child = step!(UnixStream::connect(&path), "connect {}", path.display())?;
+    hear(&child)?;
+    step!(fs::remove_file(&path), "rm {}", path.display())?;
+    home.unlock()?; // the hooks may enter it
+    hooks::run(&home, "poststart", "running")?;
+    Ok(0)
+}

@@ -1,0 +1,174 @@
+//! The appendix: husk as docker, podman and Kubernetes start it. What they add to a container is a
+//! JSON file (config.json, in a "bundle" beside the root file system) and verbs that start and end
+//! it step by step: the runtime-spec of the Open Container Initiative. Built with the feature `oci`
+//! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
+
+use crate::caller::is_rootless;
+use crate::step::{Error, Result, error, print};
+mod calls; // system calls that the walk does not need
+mod cgroup; // the container's cgroup, and how limits get into it
+mod config; // config.json: reading it, and what is refused
+mod copy_up; // tmpcopyup
+mod create; // create, run and start: the parent's half
+mod devices; // device nodes, and which are open
+mod exec; // one more process in a container that runs
+mod hooks; // other people's programs, at given moments
+mod idmap; // mappings of user and group ids
+mod inside; // paths of the root file system, which nothing leads out of
+mod io_limits; // those of devices
+mod limits; // linux.resources, as files of cgroup 2
+mod log; // messages for whoever has called us
+mod mount_options; // their options
+mod mounts; // the list of mounts
+mod namespaces; // which to make, which to join
+mod options; // the command line
+mod plan; // what parent and child know of the process that they start
+mod process; // the child's last steps, to the exec
+mod rights; // ids, capabilities, rlimits
+mod root; // the root file system: the child's first half
+mod scheduling; // scheduler, priorities, CPUs, memory nodes
+mod seccomp; // linux.seccomp as a program for the kernel
+mod spawn; // the child's start
+mod state; // what is known of a container
+mod terminal; // process.terminal
+mod verbs; // kill, delete, list, pause, update and the like
+mod words; // what parent and child say to each other
+
+use nix::unistd;
+use options::Given;
+use serde_json::Value;
+use state::Home;
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long something may take that the kernel does at once, as a rule.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The newest runtime-spec that all of this follows.
+const SPEC_VERSION: &str = "1.2.0";
+
+struct Verb {
+    name: &'static str,
+    /// The words behind it. What must be there already is CONTAINER, and a new one is an ID.
+    words: &'static str,
+    act: fn(Home, &Given) -> Result<u8>,
+}
+
+const VERBS: [Verb; 14] = [
+    Verb { name: "spec", words: "", act: verbs::spec },
+    Verb { name: "create", words: "ID", act: create::create },
+    Verb { name: "run", words: "ID", act: create::create },
+    Verb { name: "start", words: "CONTAINER", act: create::start },
+    Verb { name: "state", words: "CONTAINER", act: verbs::state },
+    Verb { name: "kill", words: "CONTAINER [SIGNAL]", act: verbs::kill },
+    Verb { name: "delete", words: "CONTAINER", act: verbs::delete },
+    Verb { name: "exec", words: "CONTAINER [COMMAND...]", act: exec::exec },
+    Verb { name: "ps", words: "CONTAINER", act: verbs::ps },
+    Verb { name: "list", words: "", act: verbs::list },
+    Verb { name: "pause", words: "CONTAINER", act: verbs::pause },
+    Verb { name: "resume", words: "CONTAINER", act: verbs::resume },
+    Verb { name: "update", words: "CONTAINER", act: verbs::update },
+    Verb { name: "features", words: "", act: verbs::features },
+];
+
+fn fail<T>(why: impl Display) -> Result<T> {
+    Err(error(why))
+}
+
+fn show(json: &Value) -> Result<u8> {
+    print(&format!("{json:#}\n"))?;
+    Ok(0)
+}
+
+/// Absent, or what means the same.
+fn is_nothing(value: &Value) -> bool {
+    let text = value.to_string();
+    ["null", "false", "0", "-1", "\"\"", "[]", "{}"].contains(&text.as_str())
+}
+
+fn list_of<T>(list: &Option<Vec<T>>) -> &[T] {
+    list.as_deref().unwrap_or_default()
+}
+
+/// By the name that makes this program an OCI runtime?
+pub fn is_called() -> bool {
+    let name = env::args_os().next().unwrap_or_default();
+    name.as_encoded_bytes().ends_with(b"husk-oci")
+}
+
+pub fn main() -> ExitCode {
+    match command() {
+        Ok(status) => ExitCode::from(status),
+        Err(Error { why, .. }) => {
+            log::write("error", &why);
+            let line = format!("husk-oci: {}\n", why.replace(char::is_control, "?"));
+            let _ = io::stderr().write_all(line.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<u8> {
+    let given = Given::take(lexopt::Parser::from_env()).map_err(error)?;
+    state::set_root(state_directory(&given));
+    log::open(&given)?;
+    if given.is("version") {
+        let version = env!("CARGO_PKG_VERSION");
+        print(&format!("husk-oci version {version}\nspec: {SPEC_VERSION}\n"))?;
+        return Ok(0);
+    }
+    if given.is("help") {
+        print(&help())?;
+        return Ok(0);
+    }
+    // See `create::is_alone`: this would be the host's own file.
+    if unistd::getpid().as_raw() == 1 {
+        return fail("can't be a container's first process");
+    }
+    let name = given.words.first().map_or("", String::as_str);
+    let Some(verb) = VERBS.iter().find(|verb| verb.name == name) else {
+        return fail(format!("{name:?}: unknown verb: see husk-oci --help"));
+    };
+    check_count(verb, given.words.len() - 1)?;
+    let Some(id) = given.words.get(1) else { return (verb.act)(Home::default(), &given) };
+    let home = Home::open(id, ["start", "delete"].contains(&name))?;
+    if home.state.is_null() && verb.words.contains("CONTAINER") && !given.is("force") {
+        return fail(format!("container does not exist: {id}"));
+    }
+    (verb.act)(home, &given)
+}
+
+fn check_count(verb: &Verb, count: usize) -> Result<()> {
+    let words: Vec<&str> = verb.words.split_whitespace().collect();
+    let least = words.iter().filter(|word| !word.starts_with('[')).count();
+    let is_open = verb.words.contains("...");
+    if count < least || (count > words.len() && !is_open) {
+        return fail(format!("expected {} {}", verb.name, verb.words));
+    }
+    Ok(())
+}
+
+fn state_directory(given: &Given) -> PathBuf {
+    if let Some(path) = given.get("root") {
+        return path.into();
+    }
+    if !is_rootless() {
+        return "/run/husk".into();
+    }
+    match env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) => PathBuf::from(dir).join("husk"),
+        None => format!("/tmp/husk-{}/husk", unistd::geteuid()).into(),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::new();
+    for verb in &VERBS {
+        text += &format!("husk-oci {} {}\n", verb.name, verb.words);
+    }
+    text + &format!("options: {}\n", options::OPTIONS)
+}

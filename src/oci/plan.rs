@@ -1,0 +1,65 @@
+//! What parent and child both know of the process that they are about to start.
+
+use super::namespaces::Namespaces;
+use super::options::Given;
+use super::root::Sources;
+use super::state::Home;
+use super::{fail, list_of};
+use crate::step::{Result, error, step};
+use libc::c_uint;
+use oci_spec::runtime::{Linux, Process, Spec};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+pub struct Plan {
+    pub home: Home,
+    pub spec: Spec,
+    pub linux: Linux,
+    pub process: Process,
+    pub scheduler_flags: Vec<String>,
+    pub namespaces: Namespaces,
+    /// None: the child opens them itself.
+    pub sources: Option<Sources>,
+    /// Where the other end of its terminal goes.
+    pub console: Option<UnixStream>,
+    /// Whence `start` comes, after `create`.
+    pub start: Option<UnixListener>,
+    /// The first file descriptor that the command does not get.
+    pub closed: c_uint,
+}
+
+impl Plan {
+    /// Checks what is to run, and how.
+    pub fn new(home: Home, spec: Spec, process: Process, given: &Given) -> Result<Plan> {
+        if list_of(process.args()).is_empty() || !process.cwd().is_absolute() {
+            return fail("process: expected args, and an absolute path as cwd");
+        }
+        let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
+        let preserved = preserved.map_err(|why| error(format!("--preserve-fds: {why}")))?;
+        Ok(Plan {
+            console: console(&process, given)?,
+            linux: spec.linux().clone().unwrap_or_default(),
+            closed: 3 + c_uint::from(preserved),
+            namespaces: Namespaces::default(),
+            scheduler_flags: vec![],
+            sources: None,
+            start: None,
+            home,
+            spec,
+            process,
+        })
+    }
+}
+
+/// In the foreground it has the caller's own terminal.
+fn console(process: &Process, given: &Given) -> Result<Option<UnixStream>> {
+    if process.terminal() != Some(true) {
+        return Ok(None);
+    }
+    if let Some(path) = given.get("console-socket") {
+        return step!(UnixStream::connect(path), "connect {path}").map(Some);
+    }
+    if !given.in_foreground() {
+        return fail("process.terminal: expected --console-socket, for nobody attends it");
+    }
+    Ok(None)
+}

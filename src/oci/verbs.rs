@@ -1,0 +1,169 @@
+//! The other verbs.
+
+use super::cgroup::{all_pids, set_limits};
+use super::config::read_json;
+use super::options::Given;
+use super::state::{Home, root};
+use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, show};
+use crate::cgroups::{self, wait_while};
+use crate::step::{Result, echo, print, step};
+use crate::sys;
+use libc::c_int;
+use nix::sys::signal::Signal;
+use nix::unistd;
+use oci_spec::runtime::{LinuxResources, Spec};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Instant;
+
+pub fn spec(_: Home, given: &Given) -> Result<u8> {
+    let path = Path::new(given.get("bundle").unwrap_or(".")).join("config.json");
+    let mut spec = Spec::default();
+    if given.is("rootless") {
+        spec = Spec::rootless(unistd::geteuid().as_raw(), unistd::getegid().as_raw());
+    }
+    spec.set_version(SPEC_VERSION.into()).set_hostname(Some("husk".into()));
+    let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
+    let mut file = step!(File::create_new(&path), "touch {}", path.display())?;
+    step!(writeln!(file, "{text}"), "write {}", path.display())?;
+    Ok(0)
+}
+
+pub fn state(home: Home, _: &Given) -> Result<u8> {
+    show(&home.report(home.status()))
+}
+
+pub fn ps(home: Home, _: &Given) -> Result<u8> {
+    show(&json!(all_pids(&home.cgroup()?)))
+}
+
+pub fn kill(home: Home, given: &Given) -> Result<u8> {
+    let text = given.words.get(2).map_or("TERM", String::as_str);
+    let Some(number) = signal_number(text) else {
+        return fail(format!("kill: {text}: unknown signal"));
+    };
+    if given.is("all") {
+        if let Ok(dir) = home.cgroup() {
+            kill_all(&dir, number);
+        }
+        return Ok(0);
+    }
+    let Some((pid, pidfd)) = home.first() else { return fail("container not running") };
+    step!(sys::pidfd_send_signal(&pidfd, number), "kill -{number} {pid}")?;
+    Ok(0)
+}
+
+/// By its number, or its name with or without SIG.
+fn signal_number(text: &str) -> Option<c_int> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let text = text.to_uppercase();
+    let name = format!("SIG{}", text.trim_start_matches("SIG"));
+    Signal::from_str(&name).ok().map(|signal| signal as c_int)
+}
+
+fn kill_all(dir: &Path, number: c_int) {
+    for pid in all_pids(dir) {
+        if let Ok(pidfd) = sys::pidfd_open(pid) {
+            let _ = sys::pidfd_send_signal(&pidfd, number);
+        }
+    }
+}
+
+pub fn delete(home: Home, given: &Given) -> Result<u8> {
+    let status = home.status();
+    if status != "stopped" && !given.is("force") {
+        return fail(format!("cannot delete a container that is not stopped: {status}"));
+    }
+    remove(&home);
+    Ok(0)
+}
+
+/// The end of a container, and then its last hooks.
+pub fn remove(home: &Home) {
+    if let Some((_, pidfd)) = home.first() {
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        wait_while(Instant::now() + PATIENCE, || home.first().is_some());
+    }
+    if let Ok(dir) = home.cgroup() {
+        // As a rule it is empty.
+        if fs::remove_dir(&dir).is_err() {
+            cgroups::remove(&dir);
+        }
+    }
+    let _ = hooks::run(home, "poststop", "stopped");
+    let _ = fs::remove_file(home.start_path());
+    let _ = fs::remove_file(&home.path);
+}
+
+pub fn list(_: Home, given: &Given) -> Result<u8> {
+    let mut homes = vec![];
+    if let Ok(entries) = fs::read_dir(root()) {
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Ok(home) = Home::open(&name.to_string_lossy(), false) else { continue };
+            if !home.state.is_null() {
+                homes.push(home);
+            }
+        }
+    }
+    if given.is("quiet") {
+        let lines: Vec<String> =
+            homes.iter().map(|home| format!("{}\n", home.text("id"))).collect();
+        return print(&lines.concat()).map(|()| 0);
+    }
+    show(&homes.iter().map(|home| home.report(home.status())).collect())
+}
+
+pub fn pause(home: Home, _: &Given) -> Result<u8> {
+    freeze(&home, "running", "1")
+}
+
+pub fn resume(home: Home, _: &Given) -> Result<u8> {
+    freeze(&home, "paused", "0")
+}
+
+fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
+    let status = home.status();
+    if status != wanted {
+        return fail(format!("the container is {status}, not {wanted}"));
+    }
+    echo(word, home.cgroup()?.join("cgroup.freeze"))?;
+    wait_while(Instant::now() + PATIENCE, || home.status() == wanted);
+    Ok(0)
+}
+
+pub fn update(home: Home, given: &Given) -> Result<u8> {
+    let path = match given.get("resources") {
+        None | Some("-") => "/proc/self/fd/0",
+        Some(path) => path,
+    };
+    let (_, resources) = read_json::<LinuxResources>(path)?;
+    if home.status() == "stopped" {
+        return fail("container not running");
+    }
+    set_limits(&home.cgroup()?, &limits::limits(&resources)?)?;
+    Ok(0)
+}
+
+pub fn features(_: Home, _: &Given) -> Result<u8> {
+    let namespaces = ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"];
+    let hooks =
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    show(&json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": hooks,
+        "linux": {
+            "namespaces": namespaces,
+            "cgroup": {"v2": true},
+            "seccomp": {"enabled": true},
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
+        },
+    }))
+}
