@@ -359,10 +359,11 @@ fn configure_network(c: &Container, ip: Ipv4Addr, kept: Kept) -> Result<()> {
     let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
     step!(own.set_address(eth0, ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
+    step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
+    sysctl::wait_until_up();
     // As the MAC is known, nobody has to ask for it, and no neighbour can give a false answer.
     let mac = mac_of(GATEWAY);
     step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
-    step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
     Ok(())
 }
 

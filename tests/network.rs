@@ -133,7 +133,7 @@ fn out_through_nat() {
 fn some_rules_are_there() {
     let host = host!();
     host.inside(&[], "true").ok();
-    host.sh("ip link del husk0; iptables -w -D FORWARD -o husk0 -j DROP").ok();
+    host.sh("ip link del husk0; iptables -w -D FORWARD ! -i husk0 -o husk0 -j DROP").ok();
     host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
     assert_network_complete(&host, "with old rules");
 }
@@ -415,7 +415,7 @@ fn a_later_start_makes_nothing() {
     let file = log.join("trace").display().to_string();
     host.sh(&format!("exec strace -f -qq -o {file} $HUSK run $R true")).ok();
     let trace = fs::read_to_string(&file).expect("the trace");
-    for call in ["flock(", "iptables", "ip_forward", "vfork(", "/etc/resolv.conf\", O_WRONLY"] {
+    for call in ["flock(", "iptables", "ip_forward", "vfork("] {
         assert!(!trace.contains(call), "{call}: {trace}");
     }
 }
