@@ -3,11 +3,16 @@
 use crate::etc;
 use crate::iptables::Iptables;
 use crate::netlink::{Netlink, mac_of};
+use crate::paths::Tree;
 use crate::step::{Result, attempt, cat, echo, step, warn};
+use nix::fcntl::OFlag;
 use nix::net::if_::if_nametoindex;
 use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The host's address on husk0, of 10.77.0.0/16 (see RULES).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -82,13 +87,13 @@ pub fn make_if_missing() -> Result<()> {
     }
     let netlink = attempt("netlink socket", Netlink::open())?;
     // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
-    step!(netlink.add_bridge("husk0", mac_of(GATEWAY)), "ip link add husk0 type bridge")?;
+    let mac = mac_of(GATEWAY);
+    step!(netlink.set_bridge("husk0", mac), "ip link add husk0 address {mac} type bridge")?;
     if let Err(error) = refuse_ipv6("husk0") {
         warn(format_args!("containers reach this host by IPv6: {}", error.why));
     }
-    let index = attempt("husk0", if_nametoindex("husk0"))?;
     step!(
-        netlink.set_address(index, GATEWAY, PREFIX, metric),
+        netlink.set_address("husk0", GATEWAY, PREFIX, metric),
         "ip addr replace {GATEWAY}/{PREFIX} dev husk0 metric {metric}"
     )?;
     step!(netlink.set_up("husk0"), "ip link set husk0 up")?;
@@ -204,4 +209,31 @@ fn forget_ended(netlink: &Netlink, bridge: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In the container: as the gateway's MAC address is known, nobody has to ask for it, and no
+/// neighbour can give a false answer.
+pub fn meet_gateway(own: &Netlink) -> Result<()> {
+    let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
+    let mac = mac_of(GATEWAY);
+    wait_until_up();
+    step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
+    Ok(())
+}
+
+/// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
+/// is sent before that is lost. It looks after this end first, and lets nobody change the network
+/// until it has looked after the other one: so that is ready when the next request is answered.
+fn wait_until_up() {
+    let path = Path::new("/sys/class/net/eth0/operstate");
+    let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };
+    let state = File::from(state);
+    let start = Instant::now();
+    let mut text = [0; 2];
+    while start.elapsed() < Duration::from_secs(1) {
+        if state.read_at(&mut text, 0).is_err() || text == *b"up" {
+            return;
+        }
+        thread::sleep(Duration::from_micros(20));
+    }
 }

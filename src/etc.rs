@@ -5,18 +5,27 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Each by its name and its text. `added` are more lines of hosts(5).
+/// Each by its name and its text. `added` are more lines of hosts(5); `lines` of resolv.conf take
+/// the place of the host's that begin with the same word.
 pub fn files(
     hostname: &str,
     added: &[(String, IpAddr)],
-    shares_network: bool,
+    lines: &[String],
+    uses_host_network: bool,
 ) -> [(&'static str, String); 3] {
-    let resolv_conf =
-        if shares_network { cat(RESOLV_CONF[0]).unwrap_or_default() } else { resolv_conf() };
+    let mut resolv_conf = String::new();
+    for line in host_resolv_conf(uses_host_network).lines() {
+        if !lines.iter().any(|own| own.split(' ').next() == line.split_whitespace().next()) {
+            resolv_conf.push_str(&format!("{line}\n"));
+        }
+    }
+    for line in lines {
+        resolv_conf.push_str(&format!("{line}\n"));
+    }
     [
         ("hostname", format!("{hostname}\n")),
         ("resolv.conf", resolv_conf),
-        ("hosts", hosts(added, shares_network)),
+        ("hosts", hosts(added, uses_host_network)),
     ]
 }
 
@@ -26,9 +35,9 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
 
 /// All but the line of the container itself, whose address is not known yet. With the host's
 /// network come the names that it knows.
-fn hosts(added: &[(String, IpAddr)], shares_network: bool) -> String {
+fn hosts(added: &[(String, IpAddr)], uses_host_network: bool) -> String {
     let mut text = HOSTS.to_string();
-    if shares_network {
+    if uses_host_network {
         text = cat("/etc/hosts").unwrap_or(text);
         text.push('\n'); // the last line may not have one
     }
@@ -54,11 +63,14 @@ pub fn add_own_name(mut hosts: &File, hostname: &str, ip: Ipv4Addr) -> Result<()
 /// systemd-resolved is a name server on the host's loopback; here are those that it asks itself.
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// The host's resolv.conf(5), less the name servers that a container can't reach. If there is no
-/// other, the rest of it stays.
-fn resolv_conf() -> String {
+/// The host's resolv.conf(5). From another network some of its name servers can't be reached: if
+/// there is no other, the rest of it stays.
+fn host_resolv_conf(uses_host_network: bool) -> String {
+    if uses_host_network {
+        return cat(RESOLV_CONF[0]).unwrap_or_default();
+    }
     let mut texts = RESOLV_CONF.map(reachable);
-    let best = texts.iter().position(|text| text.contains("nameserver"));
+    let best = texts.iter().position(|text| text.lines().any(|line| name_server(line).is_some()));
     std::mem::take(&mut texts[best.unwrap_or(0)])
 }
 
@@ -89,12 +101,13 @@ fn can_be_reached(server: &str) -> bool {
 pub fn warn_of_name_servers() {
     let all = cat(RESOLV_CONF[0]).unwrap_or_default();
     let servers: Vec<&str> = all.lines().filter_map(name_server).collect();
-    if servers.is_empty() || resolv_conf().lines().any(|line| name_server(line).is_some()) {
+    if servers.is_empty() || host_resolv_conf(false).lines().any(|line| name_server(line).is_some())
+    {
         return;
     }
     let servers = servers.join(", ");
     warn(format_args!(
         "containers can't reach the name servers of /etc/resolv.conf: {servers} \
-         (-v FILE:/etc/resolv.conf names others)"
+         (--dns IP names another)"
     ));
 }

@@ -1,6 +1,7 @@
 //! Messages to the kernel's network, rtnetlink(7): what `ip link`, `ip addr` and `ip route` send.
 
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use std::fmt::{self, Display, Formatter};
 use std::net::Ipv4Addr;
@@ -51,12 +52,12 @@ impl Netlink {
         }
     }
 
-    /// `ip link add NAME type bridge`
-    pub fn add_bridge(&self, name: &str, mac: Mac) -> Result<bool, Errno> {
+    /// `ip link add NAME address MAC type bridge`, or `ip link set` if there is one.
+    pub fn set_bridge(&self, name: &str, mac: Mac) -> Result<bool, Errno> {
         let kind = attribute(libc::IFLA_INFO_KIND, b"bridge");
         let info = attribute(libc::IFLA_LINKINFO, &kind);
         let bridge = link(name, 0, &[attribute(libc::IFLA_ADDRESS, &mac.0), info]);
-        self.request(libc::RTM_NEWLINK, ADD, &bridge)
+        self.request(libc::RTM_NEWLINK, CHANGE | libc::NLM_F_CREATE, &bridge)
     }
 
     /// `ip link add NAME up master BRIDGE type veth peer PEER netns PID`: a pair of interfaces,
@@ -79,11 +80,11 @@ impl Netlink {
         self.request(libc::RTM_NEWLINK, ADD, &veth)
     }
 
-    /// `ip link set PORT type bridge_slave learning off locked on group_fwd_mask 0xfffd`: the bridge
-    /// passes on only what comes from MAC addresses that it was told (5.18), and learns none. And
-    /// all frames have to pass through it: those to IEEE 802.1's own addresses would go to the
-    /// port itself, as if it were an interface of the host's. With `hairpin on` what came from the
-    /// port may go back to it.
+    /// `ip link set PORT type bridge_slave learning off locked on group_fwd_mask 0xfffd`: the
+    /// bridge passes on only what comes from MAC addresses that it was told (5.18), and learns
+    /// none. And all frames have to pass through it: those to IEEE 802.1's own addresses would go
+    /// to the port itself, as if it were an interface of the host's. With `hairpin on` what came
+    /// from the port may go back to it.
     pub fn set_port(&self, port: u32, hairpin: bool) -> Result<bool, Errno> {
         let options = [
             attribute(IFLA_BRPORT_LEARNING, &[0]),
@@ -132,11 +133,12 @@ impl Netlink {
     /// `ip addr replace IP/PREFIX dev NAME metric METRIC`: with it comes a route of that metric.
     pub fn set_address(
         &self,
-        index: u32,
+        name: &str,
         ip: Ipv4Addr,
         prefix: u8,
         metric: u32,
     ) -> Result<bool, Errno> {
+        let index = if_nametoindex(name)?;
         // struct ifaddrmsg: family, prefix, flags, scope, index.
         let mut message = vec![libc::AF_INET as u8, prefix, 0, 0];
         message.extend(index.to_ne_bytes());

@@ -1,17 +1,11 @@
-//! Settings of a container's own network, by its own /proc/sys, and its state, by its own /sys.
+//! Settings of a container's own network, by its own /proc/sys.
 
-use crate::paths::Tree;
 use crate::step::{Result, attempt, step};
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd;
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// As docker has it: with IPv6 each container's search for neighbours and routers would be every
 /// other's, too, and each could pose as a router. And users other than root may serve on port 80,
@@ -25,30 +19,56 @@ const NETWORK: [(&str, &str); 3] = [
 /// `dir` is /proc/sys, which is covered for everybody else.
 pub fn set_network(dir: &OwnedFd) -> Result<()> {
     for (file, value) in NETWORK {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let setting = fcntl::openat(dir, file, flags, Mode::empty());
+        let setting = open(dir, file);
         if matches!(setting, Err(Errno::ENOENT)) {
             continue; // a kernel without IPv6
         }
-        let setting = attempt(file, setting)?;
-        step!(unistd::write(&setting, value.as_bytes()), "echo {value} > /proc/sys/{file}")?;
+        write(&attempt(file, setting)?, file, value)?;
     }
     Ok(())
 }
 
-/// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
-/// is sent before that is lost. It looks after this end first, and lets nobody change the network
-/// until it has looked after the other one: so that is ready when the next request is answered.
-pub fn wait_until_up() {
-    let path = Path::new("/sys/class/net/eth0/operstate");
-    let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };
-    let state = File::from(state);
-    let start = Instant::now();
-    let mut text = [0; 2];
-    while start.elapsed() < Duration::from_secs(1) {
-        if state.read_at(&mut text, 0).is_err() || text == *b"up" {
-            return;
-        }
-        thread::sleep(Duration::from_micros(20));
+/// What --sysctl says: files and values.
+pub fn set(dir: &OwnedFd, wanted: &[(String, String)]) -> Result<()> {
+    for (file, value) in wanted {
+        let setting = attempt(format_args!("--sysctl {file}"), open(dir, file))?;
+        write(&setting, file, value)?;
     }
+    Ok(())
+}
+
+fn open(dir: &OwnedFd, file: &str) -> Result<OwnedFd, Errno> {
+    fcntl::openat(dir, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn write(setting: &OwnedFd, file: &str, value: &str) -> Result<()> {
+    step!(unistd::write(setting, value.as_bytes()), "echo {value} > /proc/sys/{file}")?;
+    Ok(())
+}
+
+/// Settings of the namespaces that a container has for itself: all of the network's, and these. All
+/// others are the machine's.
+const OWN: [&str; 9] = [
+    "fs/mqueue/",
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shm_rmid_forced",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+];
+
+/// NAME=VALUE becomes a file below /proc/sys and what to write to it.
+pub fn parse(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let file = if name.contains('/') { name.into() } else { name.replace('.', "/") };
+    let is_own = is_network(&file) || OWN.iter().any(|own| file.starts_with(own));
+    let is_safe = !file.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    (is_own && is_safe).then(|| (file, value.into()))
+}
+
+pub fn is_network(file: &str) -> bool {
+    file.starts_with("net/")
 }

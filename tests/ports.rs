@@ -231,11 +231,11 @@ fn killed_anywhere() {
     }
     host.inside(&[], "true").ok();
     // Of the parent alone: from the first that opens husk/ for its lock to the end.
-    let points: Vec<_> = [("flock", 1), ("setxattr", 1), ("rmdir", 1), ("bind", 1), ("sendto", 4)]
+    let points: Vec<_> = [("flock", 1), ("fsetxattr", 1), ("rmdir", 1), ("bind", 1), ("sendto", 4)]
         .into_iter()
         .chain((1..=6).map(|n| ("pidfd_open", n)))
         .chain((1..=4).map(|n| ("wait4", n)))
-        .chain((1..=12).map(|n| ("getxattr", n)))
+        .chain((1..=12).map(|n| ("fgetxattr", n)))
         .collect();
     let mut kills = 0;
     for (call, n) in points {
@@ -273,9 +273,9 @@ fn nothing_is_run_for_others() {
     };
     let calls = trace("");
     assert_eq!(programs(&calls), 0, "{calls}");
-    assert!(!calls.contains("setxattr(") && !calls.contains("flock("), "{calls}");
+    assert!(!calls.contains("husk.ports\", \"") && !calls.contains("flock("), "{calls}");
     let calls = trace("-p 8081:80");
-    assert!(programs(&calls) == 5 && calls.contains("setxattr("), "{calls}");
+    assert!(programs(&calls) == 5 && calls.contains("husk.ports\", \""), "{calls}");
     host.kill_inits();
     a.wait();
 }

@@ -30,6 +30,7 @@ mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
 mod spawn; // the child's start
 mod state; // what is known of a container
+mod stdio; // a process's input and output
 mod terminal; // process.terminal
 mod verbs; // kill, delete, list, pause, update and the like
 mod words; // what parent and child say to each other

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::words::{tell, wait_for_word};
-use super::{calls, hooks, list_of, log, rights, scheduling, seccomp};
+use super::{calls, hooks, list_of, log, rights, scheduling, seccomp, stdio};
 use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
@@ -59,6 +59,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     if let (false, Some(filter)) = (is_bound, &filter) {
         seccomp::install(filter)?; // needs a capability that is about to go
     }
+    stdio::give_to(process.user().uid())?;
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
     rights::become_user(process)?;
