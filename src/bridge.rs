@@ -5,6 +5,7 @@ use crate::iptables::Iptables;
 use crate::netlink::{Netlink, mac_of};
 use crate::paths::Tree;
 use crate::step::{Result, attempt, cat, echo, step, warn};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::net::if_::if_nametoindex;
 use std::fs::File;
@@ -181,7 +182,9 @@ pub fn port_name(ip: Ipv4Addr) -> String {
 /// So nobody can pose as another one, or fill the tables of the bridge and of the host.
 pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) -> Result<()> {
     let (name, mac) = (port_name(ip), mac_of(ip));
-    let port = attempt(&name, if_nametoindex(name.as_str()))?;
+    // It is there: if glibc can't find it, that is for want of a descriptor to ask by.
+    let port = if_nametoindex(name.as_str()).map_err(|_| Errno::EMFILE);
+    let port = attempt(&name, port)?;
     let _ = refuse_ipv6(&name);
     let mode = if hairpin { "on" } else { "off" };
     step!(
@@ -192,7 +195,7 @@ pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) ->
     step!(netlink.add_bridge_entry(port, mac), "bridge fdb add {mac} dev {name} master static")?;
     step!(netlink.set_neighbour(bridge, ip, mac), "ip neigh replace {ip} lladdr {mac} dev husk0")?;
     // There may be hundreds, so not at every start: but addresses are random.
-    if ip.octets()[3] % 64 == 0 {
+    if ip.octets()[3].is_multiple_of(64) {
         forget_ended(netlink, bridge)?;
     }
     Ok(())

@@ -1,8 +1,6 @@
 //! The files in /etc that a runtime writes: hostname, hosts and resolv.conf.
 
-use crate::step::{Result, cat, step, warn};
-use std::fs::File;
-use std::io::Write;
+use crate::step::{cat, warn};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Each by its name and its text. `added` are more lines of hosts(5); `lines` of resolv.conf take
@@ -49,13 +47,12 @@ fn hosts(added: &[(String, IpAddr)], uses_host_network: bool) -> String {
 
 /// The container's own line: `web.example.org` is also `web`. Without an address of its own
 /// (0.0.0.0) there is the loopback's.
-pub fn add_own_name(mut hosts: &File, hostname: &str, ip: Ipv4Addr) -> Result<()> {
+pub fn own_line(hostname: &str, ip: Ipv4Addr) -> String {
     let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip };
-    let names = match hostname.split_once('.') {
-        Some((short, _)) => format!("{hostname} {short}"),
-        None => hostname.into(),
-    };
-    step!(writeln!(hosts, "{ip}\t{names}"), "echo {ip} {names} >> /etc/hosts")
+    match hostname.split_once('.') {
+        Some((short, _)) => format!("{ip} {hostname} {short}"),
+        None => format!("{ip} {hostname}"),
+    }
 }
 
 // ---- resolv.conf --------------------------------------------------------------------------------

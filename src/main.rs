@@ -55,6 +55,7 @@ use paths::{Make, Tree};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
@@ -372,7 +373,8 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
 /// The container's side: an interface is configured from inside its namespace.
 fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()> {
     say("5. network");
-    etc::add_own_name(&kept.hosts, &c.hostname, ip)?;
+    let names = etc::own_line(&c.hostname, ip);
+    step!(writeln!(kept.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
     if c.shares_network() {
         return Ok(());
     }

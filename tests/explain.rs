@@ -55,7 +55,8 @@ fn tells_the_story_in_order() {
 
 /// What each sentence may do, by the command that it begins with. Other sentences begin with the
 /// name of their system call.
-const CALLS: [(&str, &str); 17] = [
+const CALLS: [(&str, &str); 19] = [
+    ("bridge", "sendto"),
     ("cd", "chdir fchdir openat2"),
     ("cp", "memfd_create"),
     ("echo", "openat write"),
@@ -72,6 +73,7 @@ const CALLS: [(&str, &str); 17] = [
     ),
     ("nsenter", "setns"),
     ("rmdir", "rmdir unlinkat"),
+    ("setfattr", "fsetxattr"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
     ("touch", "openat"),
     ("umount", "umount2"),
