@@ -50,8 +50,8 @@ fn hosts(added: &[(String, IpAddr)], uses_host_network: bool) -> String {
 pub fn own_line(hostname: &str, ip: Ipv4Addr) -> String {
     let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip };
     match hostname.split_once('.') {
-        Some((short, _)) => format!("{ip} {hostname} {short}"),
-        None => format!("{ip} {hostname}"),
+        Some((short, _)) => format!("{ip}\t{hostname} {short}"),
+        None => format!("{ip}\t{hostname}"),
     }
 }
 

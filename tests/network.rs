@@ -517,7 +517,7 @@ fn names_of_hosts() {
     let text = with_etc(&host, &[], options, script).ok();
     let ip = "10.77.";
     assert!(text.contains("192.0.2.9\tdb\n") && text.contains("fd00::6\tsix\n"), "{text}");
-    assert!(text.contains(" web.example.org web\n"), "{text}");
+    assert!(text.contains("\tweb.example.org web\n"), "{text}");
     for (name, ip) in
         [("web", ip), ("web.example.org", ip), ("db", "192.0.2.9"), ("up", "10.77.0.1")]
     {
