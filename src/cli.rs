@@ -36,6 +36,7 @@ run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cg
 run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
 run       --network MODE (bridge, none, host or container:NAME)
+run       -p --publish [IP:]PORT:PORT[/udp]  --add-host NAME:IP
 run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
 run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE

@@ -160,8 +160,10 @@ pub fn fsetxattr(file: impl AsFd, name: &str, value: &[u8]) -> Result<(), Errno>
 
 /// fgetxattr(2): its value, which the kernel lets be 64 KiB long. ENODATA: there is none.
 pub fn fgetxattr(file: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
-    let mut value = vec![0; 1 << 16];
     let (fd, name) = (file.as_fd().as_raw_fd(), c_string(name));
+    // SAFETY: with a length of 0 the kernel writes nothing, and says how long the value is.
+    let len = unsafe { libc::fgetxattr(fd, name.as_ptr(), ptr::null_mut(), 0) };
+    let mut value = vec![0; Errno::result(len)? as usize];
     let (start, len) = (value.as_mut_ptr(), value.len());
     // SAFETY: the kernel writes `len` bytes at most.
     let got = unsafe { libc::fgetxattr(fd, name.as_ptr(), start.cast(), len) };
