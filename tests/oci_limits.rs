@@ -44,8 +44,8 @@ fn shares_as_weights() {
     for (shares, weight) in
         [(2, 1), (3, 2), (10, 4), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)]
     {
-        let update = format!("echo '{{\"cpu\": {{\"shares\": {shares}}}}}' | $OCI update --resources - one");
-        b.sh(&update).ok();
+        let resources = format!("{{\"cpu\": {{\"shares\": {shares}}}}}");
+        b.sh(&format!("echo '{resources}' | $OCI update --resources - one")).ok();
         let file = host.cgroup.join("husk-oci/one/cpu.weight");
         let found = fs::read_to_string(file).expect("cpu.weight");
         assert_eq!(found.trim(), weight.to_string(), "for {shares} shares");
