@@ -180,6 +180,8 @@ make_disk() {
         mkdir -p "$root$PWD/target/rootfs"
         cp -a "$vm/busybox" "$root$PWD/target/rootfs/"
     fi
+    # In there nothing is set-uid, and there are other users.
+    chmod 755 "$root$PWD/target/rootfs" "$root$PWD/target/rootfs/busybox"
 
     # The packaged one asks PAM, and a machine's settings for that lead far.
     ln -sf /bin/busybox "$root/bin/su"

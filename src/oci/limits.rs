@@ -125,8 +125,8 @@ fn cpu_limits(cpu: &LinuxCpu, found: &mut Vec<Limit>) -> Result<()> {
     Ok(())
 }
 
-/// Shares go from 2 to 262144 and are 1024 by default, weights from 1 to 10000 and 100: on the curve
-/// through these three points that other runtimes use, too.
+/// Shares go from 2 to 262144 and are 1024 by default, weights from 1 to 10000 and 100: on the
+/// curve through these three points that other runtimes use, too.
 fn weight(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
