@@ -1,5 +1,5 @@
-//! The appendix, husk-oci: limits that nobody asked for, those that no controller holds, and whose
-//! a process's input and output are.
+//! The appendix, husk-oci: limits that nobody asked for, those that no controller holds, which
+//! devices may be used, and whose a process's input and output are.
 #![cfg(feature = "oci")]
 
 mod bundle;
@@ -75,6 +75,42 @@ fn limits_that_nothing_holds() {
         let why = format!("{file}: no {controller} controller in cgroup 2 here");
         assert!(done.code == 1 && done.err.contains(&why), "{done}");
         assert!(!done.err.contains("o such file"), "{done}");
+    }
+}
+
+#[test]
+fn device_rules() {
+    oci!(host, b);
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root'] = {{'path': '{}', 'readonly': False}}", copy.path()));
+    b.edit(
+        "c['mounts'].append(dict(destination='/hostdev', type='bind', source='/dev', \
+         options=['rbind']))",
+    );
+    b.edit(
+        "c['linux']['resources'] = dict(devices=[dict(allow=False, access='rwm'), \
+         dict(allow=True, type='c', major=1, minor=11, access='r')])",
+    );
+    b.edit(
+        "c['linux']['devices'] = [dict(path='/dev/nought', type='c', major=1, minor=5, uid=7, \
+         gid=8, fileMode=0o640)]",
+    );
+    b.edit("c['process']['capabilities']['bounding'].append('CAP_MKNOD')");
+    b.edit("c['process']['capabilities']['effective'].append('CAP_MKNOD')");
+    b.edit("c['process']['capabilities']['permitted'].append('CAP_MKNOD')");
+    // Opening kmsg to read may take another capability; to write it never does.
+    b.command(
+        "(: >/hostdev/null) && echo null; (: >/hostdev/kmsg) 2>/dev/null || echo kmsg not; \
+         (: </hostdev/mem) 2>/dev/null || echo mem not; mknod /zero c 1 5 && head -c 1 /zero | wc -c; \
+         mknod /loop b 7 0 && (: </loop) 2>/dev/null || echo loop not; \
+         stat -c \"%u %g %a %t:%T\" /dev/nought",
+    );
+    assert_eq!(b.run(), "null\nkmsg not\nmem not\n1\nloop not\n7 8 640 1:5");
+    // It is another node than the host's.
+    assert_eq!(fs::metadata("/dev/zero").expect("stat").uid(), 0);
+    for (change, word) in [("access='rx'", "some of rwm"), ("access='r', type='p'", "a, b or c")] {
+        b.edit(&format!("c['linux']['resources']['devices'][1] = dict(allow=True, {change})"));
+        b.refuses("$OCI run --bundle $B one", &["linux.resources.devices", word]);
     }
 }
 
