@@ -1,5 +1,5 @@
-//! linux.resources.devices: which devices the container may use. A program of its cgroup sees to it,
-//! by type, number and letters (r, w, m).
+//! linux.resources.devices: which devices the container may use. A program of its cgroup sees to
+//! it, by type, number and letters (r, w, m).
 
 use super::cgroup::Cgroup;
 use super::plan::Plan;

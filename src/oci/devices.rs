@@ -88,8 +88,8 @@ fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> 
     }
 }
 
-/// A node of the container's own, with the owner and mode that are asked for. It fails where there is
-/// one, and in a user namespace.
+/// A node of the container's own, with the owner and mode that are asked for. It fails where there
+/// is one, and in a user namespace.
 fn make_own_node(root: &OwnedFd, device: &LinuxDevice) -> Result<(), Errno> {
     let path = device.path();
     let above = inside::make(root, path.parent().unwrap_or(path), true)?;
