@@ -88,7 +88,7 @@ class Container:
 
 
 def prepare():
-    for path in ("/run", "/var/lib", DIR):
+    for path in ("/run", "/var/lib", "/dev/shm", DIR):
         shell(f"mount -t tmpfs tmpfs {path}")
     shell(f"mkdir {DIR}/sys && mount -t sysfs sysfs {DIR}/sys")
     os.mkdir(DIR + "/shared")

@@ -100,7 +100,7 @@ def stop_containerd(daemon):
 
 
 def prepare():
-    for path in ("/run", "/var/lib", DIR):
+    for path in ("/run", "/var/lib", "/dev/shm", DIR):
         shell(f"mount -t tmpfs tmpfs {path}")
     # Every machine has one from its start: the first of a network namespace may be read-only, and
     # then the next ones are, too.
