@@ -8,7 +8,9 @@ use super::spawn::{Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::remove;
 use super::words::{hear, tell, wait_for_word};
-use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
+use super::{
+    SPEC_VERSION, cgroup, config, device_rules, fail, hooks, idmap, is_nothing, limits, log,
+};
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
 use crate::{shield, sys, terminal};
@@ -55,6 +57,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     };
     let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
     plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    plan.is_guarded = device_rules::guard(plan, cgroup.as_ref())?;
     if !is_run {
         let listener = UnixListener::bind(plan.home.start_path());
         plan.start = Some(step!(listener, "listen for start")?);

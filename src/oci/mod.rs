@@ -10,6 +10,7 @@ mod cgroup; // the container's cgroup, and how limits get into it
 mod config; // config.json: reading it, and what is refused
 mod copy_up; // tmpcopyup
 mod create; // create, run and start: the parent's half
+mod device_rules; // which devices may be used
 mod devices; // device nodes, and which are open
 mod exec; // one more process in a container that runs
 mod hooks; // other people's programs, at given moments

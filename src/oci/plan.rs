@@ -19,6 +19,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// None: the child opens them itself.
     pub sources: Option<Sources>,
+    /// Does a program of its cgroup refuse devices?
+    pub is_guarded: bool,
     /// Where the other end of its terminal goes.
     pub console: Option<UnixStream>,
     /// Whence `start` comes, after `create`.
@@ -42,6 +44,7 @@ impl Plan {
             namespaces: Namespaces::default(),
             scheduler_flags: vec![],
             sources: None,
+            is_guarded: false,
             start: None,
             home,
             spec,
