@@ -172,57 +172,6 @@ fn namespaces() {
 }
 
 #[test]
-fn seccomp_profile() {
-    oci!(host, b);
-    b.edit(
-        "c['linux']['seccomp'] = dict(defaultAction='SCMP_ACT_ALLOW', syscalls=[\
-         dict(names=['mkdir', 'mkdirat', 'nosuchcall', 'close_range'], \
-         action='SCMP_ACT_ERRNO', errnoRet=28), \
-         dict(names=['kill'], action='SCMP_ACT_ERRNO', errnoRet=95, \
-         args=[dict(index=1, value=n, op='SCMP_CMP_EQ') for n in (12, 10)])])",
-    );
-    b.command("mkdir /tmp/x 2>&1; kill -12 1 2>&1; kill -0 1 && ls /proc/self/fd/9 || echo fine");
-    let out = b.sh("$OCI run --bundle $B one 9</ 2>&1").ok();
-    assert!(out.contains("No space left") && out.contains("not supported"), "{out}");
-    assert!(out.ends_with("fine"), "{out}");
-}
-
-#[test]
-fn hooks_in_their_order() {
-    oci!(host, b);
-    let dir = b.dir.path().to_string();
-    b.edit(&format!(
-        "c['hooks'] = {{k: [dict(path='/bin/sh', args=['sh', '-c', 'cat > /dev/null; echo ' + k + \
-         ' >> {dir}/seen; readlink /proc/self/ns/net >> {dir}/networks'])] for k in ['prestart', 'createRuntime', 'createContainer', 'poststart', \
-         'poststop']}}"
-    ));
-    // Those after the start and the end may fail, and the next one runs all the same.
-    b.edit("[c['hooks'][k].insert(0, dict(path='/bin/false')) for k in ('poststart', 'poststop')]");
-    b.command("sleep 0.2");
-    b.run();
-    let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
-    let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
-    assert_eq!(seen.lines().collect::<Vec<_>>(), order);
-    // All but createContainer run in the caller's network.
-    let seen = fs::read_to_string(b.dir.join("networks")).expect("what hooks wrote");
-    let own = b.sh("readlink /proc/self/ns/net").ok();
-    let is_own: Vec<bool> = seen.lines().map(|network| network == own).collect();
-    assert_eq!(is_own, [true, true, false, true, true]);
-    // A hook may enter the container as soon as that has started.
-    b.edit(
-        "o = os.environ['OCI'].split(); c['hooks'] = dict(poststart=[dict(path=o[0], timeout=120, \
-         args=o + ['exec', 'two', 'touch', '/tmp/entered'])])",
-    );
-    b.command("until [ -e /tmp/entered ]; do sleep 0.1; done");
-    b.edit("c['mounts'].append(dict(destination='/tmp', type='tmpfs'))");
-    b.sh("timeout 150 $OCI run --bundle $B two").ok();
-    b.sh("$OCI create --bundle $B two </dev/null >/dev/null 2>&1").ok();
-    b.sh("timeout 150 $OCI start two; $OCI delete --force two").ok();
-    b.edit("c['hooks'] = dict(createRuntime=[dict(path='/bin/false')])");
-    b.refuses("$OCI run --bundle $B two", &["createRuntime hook /bin/false"]);
-}
-
-#[test]
 fn runc_bundles() {
     oci!(host, b);
     if !have("runc") {

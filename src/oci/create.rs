@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::root::Sources;
 use super::spawn::{Child, launch};
 use super::state::{Home, start_time};
-use super::verbs::remove;
+use super::verbs::{end, remove};
 use super::words::{hear, tell, wait_for_word};
 use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
 use crate::lockdown::KEPT;
@@ -36,6 +36,7 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
         "config": config,
     });
     let process = spec.process().clone().unwrap_or_default();
+    hooks::check(&home.state["config"])?;
     let mut plan = Plan::new(home, spec, process, given)?;
     plan.scheduler_flags = config::scheduler_flags(&plan.home.state["config"]["process"]);
     plan.namespaces = Namespaces::of(&plan.linux)?;
@@ -63,7 +64,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
     }
     let child = launch(plan, cgroup.as_ref(), given)?;
-    plan.sources = None;
+    (plan.sources, plan.agent) = (None, None); // the child's now
     plan.home.state["pid"] = child.pid.into();
     plan.home.state["startTime"] = start_time(child.pid).into();
     if plan.namespaces.new & USER != 0 {
@@ -72,8 +73,8 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     }
     if plan.home.has_hooks() {
         wait_for_word(&child.socket)?; // the root is made
-        hooks::run(&plan.home, "prestart", "creating")?; // deprecated, but docker still uses it
-        hooks::run(&plan.home, "createRuntime", "creating")?;
+        hooks::run(&plan.home, "prestart", "creating", &[])?; // deprecated, but docker still uses it
+        hooks::run(&plan.home, "createRuntime", "creating", &[])?;
         let _ = tell(&child.socket, "go on");
     }
     if is_run {
@@ -136,7 +137,7 @@ fn until_started(plan: &Plan, child: &Child) -> Result<()> {
     }
     home.unlock()?;
     if plan.is_new() {
-        hooks::run(home, "poststart", "running")?;
+        hooks::run(home, "poststart", "running", &[])?;
     }
     Ok(())
 }
@@ -151,6 +152,9 @@ pub fn start(home: Home, _: &Given) -> Result<u8> {
     hear(&child)?;
     step!(fs::remove_file(&path), "rm {}", path.display())?;
     home.unlock()?; // the hooks may enter it
-    hooks::run(&home, "poststart", "running")?;
+    if let Err(why) = hooks::run(&home, "poststart", "running", &[]) {
+        end(&home);
+        return Err(why);
+    }
     Ok(0)
 }

@@ -47,7 +47,8 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
         let list = affinity.initial().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.initial", list)?;
     }
-    let child = launch(&plan, cgroup.as_ref(), given)?;
+    let child = launch(&mut plan, cgroup.as_ref(), given)?;
+    plan.agent = None; // the child's now
     attend(&plan, &child, given)
 }
 

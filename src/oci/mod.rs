@@ -21,6 +21,7 @@ mod log; // messages for whoever has called us
 mod mount_options; // their options
 mod mounts; // the list of mounts
 mod namespaces; // which to make, which to join
+mod notify; // the filter's installation, and its agent
 mod options; // the command line
 mod plan; // what parent and child know of the process that they start
 mod process; // the child's last steps, to the exec

@@ -4,7 +4,7 @@ use super::namespaces::Namespaces;
 use super::options::Given;
 use super::root::Sources;
 use super::state::Home;
-use super::{fail, list_of};
+use super::{fail, list_of, notify};
 use crate::step::{Result, error, step};
 use libc::c_uint;
 use oci_spec::runtime::{Linux, Process, Spec};
@@ -23,6 +23,10 @@ pub struct Plan {
     pub console: Option<UnixStream>,
     /// Whence `start` comes, after `create`.
     pub start: Option<UnixListener>,
+    /// Who answers for calls of its seccomp profile.
+    pub agent: Option<UnixStream>,
+    /// The child's own number, as the caller sees it.
+    pub host_pid: i32,
     /// The first file descriptor that the command does not get.
     pub closed: c_uint,
 }
@@ -35,9 +39,16 @@ impl Plan {
         }
         let preserved = given.get("preserve-fds").unwrap_or("0").parse::<u16>();
         let preserved = preserved.map_err(|why| error(format!("--preserve-fds: {why}")))?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let agent = match linux.seccomp() {
+            Some(profile) => notify::connect(profile)?,
+            None => None,
+        };
         Ok(Plan {
             console: console(&process, given)?,
-            linux: spec.linux().clone().unwrap_or_default(),
+            linux,
+            agent,
+            host_pid: 0,
             closed: 3 + c_uint::from(preserved),
             namespaces: Namespaces::default(),
             scheduler_flags: vec![],

@@ -25,14 +25,16 @@ use nix::sys::stat;
 use nix::unistd::{self, Gid, Uid};
 use oci_spec::runtime::Mount;
 use std::convert::Infallible;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
+pub fn become_container(plan: &mut Plan, parent: &UnixStream) -> Result<Infallible> {
     if let Some(lock) = &plan.home.lock {
         let _ = unistd::close(lock.as_raw_fd()); // else we would hold it for ever
     }
+    plan.host_pid = own_number();
     if plan.namespaces.new & USER != 0 {
         wait_for_word(parent)?; // it has written our ids
     }
@@ -60,13 +62,19 @@ pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> 
     process::enter(plan, parent)
 }
 
+/// As the caller sees it, as long as /proc is his.
+fn own_number() -> i32 {
+    let own = fs::read_link("/proc/self").unwrap_or_default();
+    own.to_string_lossy().parse().unwrap_or(0)
+}
+
 fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let (root, is_dev_read_only) = build_root(plan)?;
     if plan.home.has_hooks() {
         tell(parent, "the root is made")?;
         wait_for_word(parent)?;
     }
-    hooks::run(&plan.home, "createContainer", "creating")?;
+    hooks::run(&plan.home, "createContainer", "creating", &[])?;
     if is_dev_read_only {
         let dev = attempt("/dev", inside::open(&root, Path::new("/dev")))?;
         make_read_only(&dev)?;

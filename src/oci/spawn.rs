@@ -28,7 +28,7 @@ pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStrea
 }
 
 /// The caller must be back in its own pid namespace before it starts anything else.
-pub fn launch(plan: &Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
+pub fn launch(plan: &mut Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
     let names = &plan.namespaces;
     // Whoever is in there already, or enters before husk has become the command, must not trace

@@ -83,19 +83,23 @@ pub fn delete(home: Home, given: &Given) -> Result<u8> {
     Ok(0)
 }
 
-/// The end of a container, and then its last hooks.
-pub fn remove(home: &Home) {
+pub fn end(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
+}
+
+/// The end of a container, and then its last hooks.
+pub fn remove(home: &Home) {
+    end(home);
     if let Ok(dir) = home.cgroup() {
         // As a rule it is empty.
         if fs::remove_dir(&dir).is_err() {
             cgroups::remove(&dir);
         }
     }
-    let _ = hooks::run(home, "poststop", "stopped");
+    let _ = hooks::run(home, "poststop", "stopped", &[]);
     let _ = fs::remove_file(home.start_path());
     let _ = fs::remove_file(&home.path);
 }
