@@ -98,3 +98,20 @@ pub fn seccomp(filter: &[sock_filter], flags: c_ulong) -> Result<Option<OwnedFd>
     // SAFETY: the kernel has just made it, and only our caller will know of it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(number as c_int) }))
 }
+
+/// ioctl_nsfs(2) NS_GET_NSTYPE: which kind of namespace it is, as a flag of clone(2).
+pub fn ns_get_nstype(file: impl AsFd) -> Result<c_int, Errno> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_NSTYPE) })
+}
+
+/// clone3(2) as in sys.rs, but the new process is a sister of this one: CLONE_PARENT.
+pub fn clone3_sister(namespaces: c_int) -> Result<c_int, Errno> {
+    // SAFETY: all of struct clone_args are integers; 0 means "not used".
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = namespaces as u64 | libc::CLONE_PARENT as u64;
+    // SAFETY: `args` outlives the call, and there are no other threads.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, mem::size_of_val(&args)) };
+    Errno::result(pid).map(|pid| pid as c_int)
+}

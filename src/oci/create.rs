@@ -1,9 +1,9 @@
 //! create, run and start: the parent's half, hand in hand with the child's in root.rs.
 
-use super::namespaces::{Namespaces, USER};
+use super::namespaces::{MOUNT, Namespaces, USER};
 use super::options::Given;
 use super::plan::Plan;
-use super::root::Sources;
+use super::root::{self, Sources};
 use super::spawn::{Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::{end, remove};
@@ -39,7 +39,11 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
     hooks::check(&home.state["config"])?;
     let mut plan = Plan::new(home, spec, process, given)?;
     plan.scheduler_flags = config::scheduler_flags(&plan.home.state["config"]["process"]);
+    plan.is_new = true;
     plan.namespaces = Namespaces::of(&plan.linux)?;
+    if !plan.has(MOUNT) {
+        plan.home.state["mountBefore"] = root::mount_number(plan.home.text("rootfs")).into();
+    }
     plan.home.make()?;
     let outcome = create_in(&mut plan, given);
     if outcome.is_err() || given.in_foreground() {
@@ -127,7 +131,7 @@ fn kill(child: &Child) {
 
 fn until_started(plan: &Plan, child: &Child) -> Result<()> {
     let home = &plan.home;
-    if plan.is_new() {
+    if plan.is_new {
         home.publish()?; // whoever kills us later, it can be found
     }
     let _ = tell(&child.socket, "go on");
@@ -136,7 +140,7 @@ fn until_started(plan: &Plan, child: &Child) -> Result<()> {
         return fail("process.args: is husk itself");
     }
     home.unlock()?;
-    if plan.is_new() {
+    if plan.is_new {
         hooks::run(home, "poststart", "running", &[])?;
     }
     Ok(())

@@ -27,7 +27,7 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
     if status != "running" {
         return fail(format!("cannot exec in a {status} container"));
     }
-    let Some((_, pidfd)) = home.first() else { return fail("container not running") };
+    let Some((pid, pidfd)) = home.first() else { return fail("container not running") };
     let spec = Spec::deserialize(&home.state["config"]).map_err(error)?;
     let (json, process) = match given.get("process") {
         Some(path) => read_json(path)?,
@@ -41,7 +41,7 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
         Err(_) => None,
     };
     let mut plan = Plan::new(home, spec, process, given)?;
-    plan.namespaces = Namespaces::of_process(&plan.linux, pidfd);
+    plan.namespaces = Namespaces::of_process(&plan.linux, pid.as_raw(), pidfd);
     plan.scheduler_flags = scheduler_flags(&json);
     if let Some(affinity) = plan.process.exec_cpu_affinity() {
         let list = affinity.initial().as_deref();

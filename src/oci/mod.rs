@@ -7,6 +7,7 @@ use crate::caller::is_rootless;
 use crate::step::{Error, Result, error, print};
 mod calls; // system calls that the walk does not need
 mod cgroup; // the container's cgroup, and how limits get into it
+mod child; // the child's story
 mod config; // config.json: reading it, and what is refused
 mod copy_up; // tmpcopyup
 mod create; // create, run and start: the parent's half
@@ -20,18 +21,20 @@ mod limits; // linux.resources, as files of cgroup 2
 mod log; // messages for whoever has called us
 mod mount_options; // their options
 mod mounts; // the list of mounts
+mod names; // host name, domain name, sysctls
 mod namespaces; // which to make, which to join
 mod notify; // the filter's installation, and its agent
 mod options; // the command line
 mod plan; // what parent and child know of the process that they start
 mod process; // the child's last steps, to the exec
 mod rights; // ids, capabilities, rlimits
-mod root; // the root file system: the child's first half
+mod root; // the root file system
 mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
 mod spawn; // the child's start
 mod state; // what is known of a container
 mod terminal; // process.terminal
+mod time; // time namespaces
 mod verbs; // kill, delete, list, pause, update and the like
 mod words; // what parent and child say to each other
 

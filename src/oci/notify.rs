@@ -100,7 +100,7 @@ fn send_listener(agent: &UnixStream, state: &str) {
 
 /// In the words of config-linux.md, "The Container Process State".
 fn process_state(plan: &Plan, profile: &LinuxSeccomp) -> String {
-    let mut state = plan.home.report(if plan.is_new() { "creating" } else { "running" });
+    let mut state = plan.home.report(if plan.is_new { "creating" } else { "running" });
     state["pid"] = plan.home.state["pid"].as_i64().unwrap_or(plan.host_pid.into()).into();
     let mut all = json!({
         "ociVersion": SPEC_VERSION,

@@ -8,6 +8,7 @@ use super::{fail, list_of, notify};
 use crate::step::{Result, error, step};
 use libc::c_uint;
 use oci_spec::runtime::{Linux, Process, Spec};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 pub struct Plan {
@@ -17,6 +18,10 @@ pub struct Plan {
     pub process: Process,
     pub scheduler_flags: Vec<String>,
     pub namespaces: Namespaces,
+    /// Is it a container, rather than one more process in one?
+    pub is_new: bool,
+    /// The caller's /proc/sys, as long as the child needs it.
+    pub sysctl: Option<OwnedFd>,
     /// None: the child opens them itself.
     pub sources: Option<Sources>,
     /// Where the other end of its terminal goes.
@@ -51,7 +56,9 @@ impl Plan {
             host_pid: 0,
             closed: 3 + c_uint::from(preserved),
             namespaces: Namespaces::default(),
+            is_new: false,
             scheduler_flags: vec![],
+            sysctl: None,
             sources: None,
             start: None,
             home,

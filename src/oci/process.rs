@@ -21,11 +21,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// What a process can only ask for itself, in its own /proc.
-pub fn write_own_files(process: &Process) -> Result<()> {
-    if let Some(score) = process.oom_score_adj() {
-        echo(&score.to_string(), "/proc/self/oom_score_adj")?;
-    }
+/// What a process can only ask for itself, in its own /proc, as long as that is the host's.
+pub fn write_labels(process: &Process) -> Result<()> {
     let is_named = |name: &&String| !name.is_empty() && *name != "unconfined";
     if let Some(profile) = process.apparmor_profile().as_ref().filter(is_named) {
         echo(&format!("exec {profile}"), "/proc/self/attr/apparmor/exec")?;
@@ -55,7 +52,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
     let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
-    if plan.is_new() {
+    if plan.is_new {
         let env = list_of(process.env()); // the hooks are the container's own programs
         hooks::run(&plan.home, "startContainer", "created", env)?;
     }
@@ -82,7 +79,7 @@ fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let cwd = process.cwd();
     let workdir = Tree::Own.open_or_make(cwd, Make::Nothing);
     let workdir = attempt(format!("process.cwd {}", cwd.display()), workdir)?;
-    if let (false, Some(affinity)) = (plan.is_new(), process.exec_cpu_affinity()) {
+    if let (false, Some(affinity)) = (plan.is_new, process.exec_cpu_affinity()) {
         let list = affinity.cpu_affinity_final().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.final", list)?;
     }

@@ -149,6 +149,7 @@ impl Home {
         state["status"] = status.into();
         if let Some(state) = state.as_object_mut() {
             state.remove("config");
+            state.remove("mountBefore");
         }
         state
     }

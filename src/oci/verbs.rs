@@ -3,8 +3,8 @@
 use super::cgroup::{all_pids, set_limits};
 use super::config::read_json;
 use super::options::Given;
-use super::state::{Home, root};
-use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, show};
+use super::state::{self, Home};
+use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, root, show};
 use crate::cgroups::{self, wait_while};
 use crate::step::{Result, echo, print, step};
 use crate::sys;
@@ -99,6 +99,7 @@ pub fn remove(home: &Home) {
             cgroups::remove(&dir);
         }
     }
+    root::unmount(home);
     let _ = hooks::run(home, "poststop", "stopped", &[]);
     let _ = fs::remove_file(home.start_path());
     let _ = fs::remove_file(&home.path);
@@ -106,7 +107,7 @@ pub fn remove(home: &Home) {
 
 pub fn list(_: Home, given: &Given) -> Result<u8> {
     let mut homes = vec![];
-    if let Ok(entries) = fs::read_dir(root()) {
+    if let Ok(entries) = fs::read_dir(state::root()) {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Ok(home) = Home::open(&name.to_string_lossy(), false) else { continue };
