@@ -2,6 +2,7 @@
 
 use crate::step::{Result, cat, echo, error, step};
 use crate::sys;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -52,19 +53,45 @@ pub fn is_populated(dir: &Path) -> bool {
     cat(dir.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
-pub fn kill_rest(dir: &Path) {
+/// How long the kernel may take to end what was killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Kills all that is in a cgroup, and waits for its end. False: something is left.
+pub fn kill_rest(dir: &Path) -> bool {
     let _ = echo("1", dir.join("cgroup.kill"));
-    wait_while(Instant::now() + Duration::from_secs(2), || {
-        // That was a signal to main threads: a process whose main thread has ended before the
-        // others gets none. A number may be another's by now, but not if it is still in here.
-        for pid in pids(dir).into_iter().take(100) {
-            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
-            if pids(dir).contains(&pid) {
+    // That was a signal to main threads: a process whose main thread has ended before the others
+    // gets none. But with PID 1 the kernel ends all that is in its namespace, pid_namespaces(7).
+    if is_populated(dir)
+        && let Some(first) = first_process(dir)
+    {
+        let _ = sys::pidfd_send_signal(&first.pidfd, libc::SIGKILL);
+    }
+    wait_while(Instant::now() + PATIENCE, || {
+        if is_populated(dir) {
+            kill_each(dir);
+        }
+        is_populated(dir)
+    })
+}
+
+/// At most so many at a time, for each needs a descriptor.
+const MANY: usize = 100;
+
+/// Where there is no PID 1: one after the other. A number may be another's by now, but not if it is
+/// still in here.
+fn kill_each(dir: &Path) {
+    for some in pids(dir).chunks(MANY) {
+        let mut opened = vec![];
+        for pid in some {
+            opened.extend(sys::pidfd_open(*pid).map(|pidfd| (*pid, pidfd)));
+        }
+        let members: BTreeSet<i32> = pids(dir).into_iter().collect();
+        for (pid, pidfd) in opened {
+            if members.contains(&pid) {
                 let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
             }
         }
-        is_populated(dir)
-    });
+    }
 }
 
 /// Asks again and again, every 200 us. False: it is still so at the deadline.

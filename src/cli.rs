@@ -7,7 +7,7 @@ use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, size, user, volume};
+use crate::values::{cpu_time, device, limit, name, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -28,6 +28,7 @@ run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  -
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
+run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user UID[:GID]  --explain (say each step)  -i --interactive  -t --tty (always so)
@@ -171,6 +172,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             c.limits.push(("memory.max".into(), size.clone()));
             c.memory = Some(size);
         }
+        "--storage-opt" => c.storage = Some(line.read("size=SIZE (size=2g)", storage)?),
         "--cpus" => c.limits.push(("cpu.max".into(), line.read("NUMBER (0.5)", cpu_time)?)),
         "--pids-limit" => {
             let most = line.read("NUMBER", |text| text.parse::<NonZero<u32>>().ok())?;

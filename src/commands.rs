@@ -6,7 +6,7 @@ use crate::cli::Stop;
 use crate::containers::{self, Cgroup, find, living};
 use crate::environment;
 use crate::paths::{Make, by_number};
-use crate::step::{Error, Result, attempt, cat, cat_bytes, echo, error, print, step};
+use crate::step::{Error, Result, attempt, cat, cat_bytes, echo, error, plain, print, step};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
 use crate::{mounts, shield, sys, talk, terminal, wait};
 use nix::sched::{CloneFlags, setns};
@@ -40,7 +40,16 @@ pub fn exec(mut c: Container) -> Result<u8> {
     }
     let outcome = enter(&c, &first, &cgroup);
     cgroup.leave(&container);
-    outcome
+    match outcome {
+        Err(Error { status: 125, .. }) if ends_now(&first) => Err(gone()),
+        outcome => outcome,
+    }
+}
+
+/// A process that ends has no namespaces any more, a moment before its end can be seen.
+fn ends_now(first: &cgroups::First) -> bool {
+    let soon = Instant::now() + Duration::from_millis(100);
+    wait_while(soon, || !sys::has_ended(&first.pidfd))
 }
 
 /// Real user and group of a process, by its /proc/PID/status.
@@ -141,7 +150,7 @@ fn row(dir: &Path) -> Option<Row> {
     let ip = address(pid).unwrap_or("-".into());
     let command = cat(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
     let command: String = command.chars().take(40).collect();
-    let command = command.replace(char::is_control, "?");
+    let command = plain(&command);
     let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
     Some((start, dir.file_name()?.to_string_lossy().into(), rest))
 }
@@ -202,8 +211,10 @@ pub fn stop(wanted: &Stop) -> Result<u8> {
     for (dir, fd) in found {
         let own = by_number(&fd); // the name may be another's soon
         wait_while(deadline, || is_populated(&own));
-        cgroups::kill_rest(&own);
-        containers::wait_for_end(&own, &dir);
+        let is_dead = !is_populated(&own) || cgroups::kill_rest(&own);
+        if !is_dead || !containers::wait_for_end(&own, &dir) {
+            missing.push(format!("{}: still there", dir.display()));
+        }
     }
     if missing.is_empty() {
         return Ok(0);
@@ -216,7 +227,23 @@ fn signal_first(living: &[PathBuf], name: &str) -> Result<(PathBuf, OwnedFd)> {
     let dir = find(living, name)?;
     let fd: OwnedFd = attempt(dir.display(), File::open(&dir))?.into();
     if let Some(first) = first_process(&by_number(&fd)) {
+        wake_husk(&first);
         let _ = sys::pidfd_send_signal(&first.pidfd, libc::SIGTERM);
     }
     Ok((dir, fd))
+}
+
+/// A foreground container's husk, its parent, may be stopped, and could not clean up.
+fn wake_husk(first: &cgroups::First) {
+    let Some(parent) = parent_of(&first.status) else { return };
+    let Ok(pidfd) = sys::pidfd_open(parent) else { return };
+    let now = cat(format!("/proc/{}/status", first.pid)).unwrap_or_default();
+    // It is still the parent, so its number is not another's. A detached container's is init.
+    if parent_of(&now) == Some(parent) && shield::is_husk(parent) {
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGCONT);
+    }
+}
+
+fn parent_of(status: &str) -> Option<i32> {
+    field(status, "PPid").first()?.parse().ok()
 }

@@ -276,10 +276,11 @@ pub fn wait_until_shared(dir: &Path) -> Result<File> {
 
 /// Waits for the end of a container that was told to end. A foreground container is removed by its
 /// own husk, which has the lock: wait for that. A detached one is removed here.
-pub fn wait_for_end(own: &Path, dir: &Path) {
+/// False: it is still there.
+pub fn wait_for_end(own: &Path, dir: &Path) -> bool {
     let is_there = || own.join("cgroup.procs").exists();
     let is_left = || open_locks().is_ok_and(|locks| is_kept(&locks, dir));
-    wait_while(Instant::now() + Duration::from_secs(2), || is_there() && is_left());
+    wait_while(Instant::now() + Duration::from_secs(10), || is_there() && is_left())
 }
 
 /// The standard library's one source of randomness: the keys of its hash maps.

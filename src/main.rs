@@ -86,6 +86,7 @@ pub struct Container {
     volumes: Vec<Volume>,
     devices: Vec<Device>,
     memory: Option<String>,        // bytes
+    storage: Option<String>,       // bytes for its changes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
     namespaces: i32,
     bridge: bool, // or an empty network namespace, or the host's network
@@ -239,7 +240,8 @@ fn build_root(c: &Container) -> Result<Kept> {
     terminal::reopen_by(mounts.iter().map(|made| &made.mount))?;
     let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    mounts.extend(mounts::make_files("/etc", &etc::files(&c.hostname, c.shares_network()))?);
+    let files = etc::files(&c.hostname, c.shares_network());
+    mounts.extend(mounts::make_files("/etc", &files, c.read_only)?);
     let hosts = File::options().append(true).open("/dev/hosts");
     let hosts = attempt("/dev/hosts", hosts)?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
@@ -280,7 +282,7 @@ fn bind_shared(c: &Container) -> Result<Vec<Detached>> {
 /// ended that.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let size = format!("mode=755,size={}", c.memory.as_deref().unwrap_or("50%"));
+    let size = mounts::storage(c.storage.as_deref().or(c.memory.as_deref()))?;
     let nodev = MsFlags::MS_NODEV;
     step!(
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), nodev, Some(size.as_str())),

@@ -6,6 +6,7 @@ use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,9 +17,9 @@ use std::path::{Path, PathBuf};
 pub type Row = [&'static str; 3];
 
 pub const DEV: [Row; 4] = [
-    ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m"],
+    ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m,nr_inodes=16k"],
     ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
-    ["tmpfs", "shm", "nosuid,nodev,noexec,mode=1777,size=64m"],
+    ["tmpfs", "shm", "nosuid,nodev,noexec,mode=1777,size=64m,nr_inodes=16k"],
     ["mqueue", "mqueue", "nosuid,nodev,noexec"],
 ];
 pub const SYS: [Row; 2] = [
@@ -59,6 +60,17 @@ pub const MASKED: [&str; 13] = [
 /// docker's read-only paths, the machine's settings and emergency keys, are covered by themselves.
 pub const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// How large a container's changes may become, as a tmpfs's options, tmpfs(5): a memory limit's
+/// size, or a quarter of the machine's memory in all. An inode takes 2 KiB of the kernel's memory
+/// beside what is in the file, so a fifth of the quarter is theirs.
+pub fn storage(limit: Option<&str>) -> Result<String> {
+    if let Some(limit) = limit {
+        return Ok(format!("mode=755,size={limit}"));
+    }
+    let total = attempt("sysinfo", sysinfo())?.ram_total();
+    Ok(format!("mode=755,size=20%,nr_inodes={}", total / 20 / 2048))
+}
 
 /// A mount that is attached nowhere yet, and where it shall be.
 pub struct Detached {
@@ -132,12 +144,20 @@ pub fn make_sys(is_rootless: bool, shares_network: bool) -> Result<Vec<Detached>
 }
 
 /// Files of husk's own, each by its name and its text. They are kept in /dev, which is a tmpfs now.
-pub fn make_files(target: &str, files: &[(&str, String)]) -> Result<Vec<Detached>> {
+pub fn make_files(
+    target: &str,
+    files: &[(&str, String)],
+    read_only: bool,
+) -> Result<Vec<Detached>> {
+    let mut attributes = libc::MOUNT_ATTR_NODEV;
+    if read_only {
+        attributes |= libc::MOUNT_ATTR_RDONLY;
+    }
     let mut mounts = vec![];
     for (name, text) in files {
         let path = Path::new("/dev").join(name);
         step!(fs::write(&path, text), "write {}", path.display())?;
-        let mount = bind(AT_FDCWD, &path, libc::MOUNT_ATTR_NODEV, false)?;
+        let mount = bind(AT_FDCWD, &path, attributes, false)?;
         mounts.push(Detached { mount, target: Path::new(target).join(name) });
     }
     Ok(mounts)

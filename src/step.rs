@@ -16,12 +16,41 @@ pub struct Error {
 }
 
 impl Error {
-    /// Says it in one line: a name may hold line feeds and terminal escapes.
+    /// Says it in one line.
     pub fn report(self) -> u8 {
-        let line = format!("husk: {}\n", self.why.replace(char::is_control, "?"));
+        let line = format!("husk: {}\n", plain(&self.why));
         let _ = io::stderr().write_all(line.as_bytes());
         self.status
     }
+}
+
+/// Characters that change how others are shown, or that nobody sees: Unicode's category Cf, and its
+/// separators of lines.
+const INVISIBLE: [(char, char); 17] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{180e}', '\u{180e}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{fff9}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// What others have named may hold line feeds, terminal escapes and the like: they become "?".
+pub fn plain(text: &str) -> String {
+    let is_invisible =
+        |c: char| INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c));
+    text.replace(|c: char| c.is_control() || is_invisible(c), "?")
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -103,7 +132,7 @@ fn hint(errno: Errno) -> Option<&'static str> {
             Some("this kernel is too old, or a seccomp filter hides it: husk needs Linux 5.14")
         }
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
-        Errno::EPIPE => Some("the child was killed: is --memory too small?"),
+        Errno::EPIPE => Some("it was killed in its start: by husk stop, or is --memory too small?"),
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
         _ => None,
     }

@@ -55,6 +55,15 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
+/// poll(2) of a pidfd: has its process ended, also if nobody has waited for it?
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let mut question = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: the kernel writes into one pollfd.
+    let answers = unsafe { libc::poll(&mut question, 1, 0) };
+    answers == 1
+}
+
 /// waitpid(2) of one child; None if with WNOHANG there is nothing to say. (nix's knows no real-time
 /// signals.)
 pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<ExitStatus>, Errno> {

@@ -70,6 +70,11 @@ pub fn size(text: &str) -> Option<String> {
     Some(size.into())
 }
 
+/// docker's word for the size of a container's changes.
+pub fn storage(text: &str) -> Option<String> {
+    size(text.strip_prefix("size=")?)
+}
+
 /// Microseconds in each period of 100 ms; the kernel takes no less than 1 ms.
 pub fn cpu_time(text: &str) -> Option<String> {
     let cpus: f64 = text.parse().ok().filter(|cpus| (0.01..1e6).contains(cpus))?;

@@ -464,7 +464,7 @@ static long overwrite_visitor(char **arg)
     puts("caught");
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", caught);
-    for (int i = 0; i < 3000; i++, nap()) {
+    for (int i = 0; i < 60000; i++, nap()) {
         int fd = open(path, O_WRONLY);
         if (fd >= 0)
             return pwrite(fd, "owned", 5, 0);

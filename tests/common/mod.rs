@@ -541,9 +541,11 @@ impl Host {
     pub fn left_over(&self) -> Option<String> {
         let (processes, containers) = (self.processes(), self.containers());
         let links: Vec<_> = self.links().into_iter().filter(|name| name != "husk0").collect();
-        let before: Vec<&str> = self.mounts.lines().collect();
+        // By their numbers: a path changes where somebody renames a directory of the machine's.
+        let number = |line: &str| line.split(' ').next().map(str::to_string);
+        let before: Vec<_> = self.mounts.lines().map(number).collect();
         let after = self.read_mounts();
-        let mounts: Vec<_> = after.lines().filter(|line| !before.contains(line)).collect();
+        let mounts: Vec<_> = after.lines().filter(|line| !before.contains(&number(line))).collect();
         let clean =
             processes.is_empty() && containers.is_empty() && links.is_empty() && mounts.is_empty();
         (!clean).then(|| {
