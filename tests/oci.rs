@@ -172,6 +172,26 @@ fn what_start_reports() {
 }
 
 #[test]
+fn deletes_by_pattern() {
+    oci!(host, b);
+    b.command("true");
+    for id in ["web-1", "web-2", "db-1"] {
+        b.sh(&format!("$OCI run --detach --bundle $B {id} </dev/null >/dev/null 2>&1")).ok();
+    }
+    until("their end", || !b.sh("$OCI list").ok().contains("running"));
+    b.refuses("$OCI delete --regex 'web-('", &["--regex"]);
+    b.sh("$OCI delete --regex '^none'").ok();
+    b.sh("$OCI delete --regex '^web-[0-9]+$'").ok();
+    assert_eq!(b.sh("$OCI list -q").ok(), "db-1");
+    b.command("sleep 1000");
+    b.sh("$OCI run --detach --bundle $B web-3 </dev/null >/dev/null 2>&1").ok();
+    b.refuses("$OCI delete --regex .", &["web-3", "not stopped"]);
+    assert_eq!(b.sh("$OCI list -q").ok(), "web-3");
+    b.sh("$OCI delete --force --regex web").ok();
+    assert_eq!(b.sh("$OCI list -q").ok(), "");
+}
+
+#[test]
 fn devices_by_another_name() {
     oci!(host, b);
     b.edit("c['linux']['devices'] = [dict(path='/dev/nought', type='c', major=1, minor=5)]");

@@ -8,7 +8,9 @@ use super::spawn::{Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::{end, remove};
 use super::words::{hear, tell, wait_for_word};
-use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
+use super::{
+    SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log, netdevices,
+};
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
 use crate::{shield, sys, terminal};
@@ -75,9 +77,10 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         idmap::write(child.pid, plan.linux.uid_mappings(), plan.linux.gid_mappings())?;
         let _ = tell(&child.socket, "go on");
     }
-    if plan.home.has_hooks() {
+    if plan.home.has_hooks() || plan.has_net_devices() {
         wait_for_word(&child.socket)?; // the root is made
-        hooks::run(&plan.home, "prestart", "creating", &[])?; // deprecated, but docker still uses it
+        netdevices::move_in(plan, child.pid)?;
+        hooks::run(&plan.home, "prestart", "creating", &[])?; // docker still uses these
         hooks::run(&plan.home, "createRuntime", "creating", &[])?;
         let _ = tell(&child.socket, "go on");
     }

@@ -23,12 +23,14 @@ mod mount_options; // their options
 mod mounts; // the list of mounts
 mod names; // host name, domain name, sysctls
 mod namespaces; // which to make, which to join
+mod netdevices; // interfaces that move into the container
 mod notify; // the filter's installation, and its agent
 mod options; // the command line
 mod plan; // what parent and child know of the process that they start
 mod process; // the child's last steps, to the exec
 mod rights; // ids, capabilities, rlimits
 mod root; // the root file system
+mod route; // messages to the kernel's network
 mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
 mod spawn; // the child's start
@@ -138,6 +140,9 @@ fn command() -> Result<u8> {
         return fail(format!("{name:?}: unknown verb: see husk-oci --help"));
     };
     check_count(verb, given.words.len() - 1)?;
+    if name == "delete" && given.is("regex") {
+        return verbs::delete_all_like(&given);
+    }
     let Some(id) = given.words.get(1) else { return (verb.act)(Home::default(), &given) };
     let home = Home::open(id, ["start", "delete"].contains(&name))?;
     if home.state.is_null() && verb.words.contains("CONTAINER") && !given.is("force") {

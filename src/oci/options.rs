@@ -6,7 +6,7 @@ use lexopt::{Arg, ValueExt};
 /// For all verbs, with "=" if they take a value. `-x` is short for the first that begins with an x.
 pub const OPTIONS: &str = "bundle= process= pid-file= console-socket= preserve-fds= detach env= \
     tty cwd= force all quiet resources= root= rootless log= log-format= format= systemd-cgroup \
-    debug no-pivot no-new-keyring help version";
+    debug no-pivot no-new-keyring regex help version";
 
 /// Options as they were given, and the words between and behind them.
 #[derive(Default)]

@@ -68,6 +68,12 @@ impl Plan {
     }
 }
 
+impl Plan {
+    pub fn has_net_devices(&self) -> bool {
+        self.linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())
+    }
+}
+
 /// In the foreground it has the caller's own terminal.
 fn console(process: &Process, given: &Given) -> Result<Option<UnixStream>> {
     if process.terminal() != Some(true) {

@@ -29,7 +29,7 @@ use std::path::Path;
 /// Makes the root, and goes there.
 pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let (root, is_dev_read_only) = build_root(plan)?;
-    if plan.home.has_hooks() {
+    if plan.home.has_hooks() || plan.has_net_devices() {
         tell(parent, "the root is made")?;
         wait_for_word(parent)?;
     }

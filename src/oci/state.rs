@@ -30,6 +30,8 @@ pub struct Home {
     pub path: PathBuf,
     pub state: Value,
     pub lock: Option<File>,
+    /// The container's network, for what it has to give back.
+    pub network: Option<File>,
 }
 
 impl Home {
@@ -47,7 +49,7 @@ impl Home {
         }
         let text = fs::read(&path).unwrap_or_default();
         let state = serde_json::from_slice(&text).unwrap_or_default();
-        Ok(Home { path, state, lock })
+        Ok(Home { path, state, lock, network: None })
     }
 
     pub fn make(&mut self) -> Result<()> {
@@ -150,6 +152,7 @@ impl Home {
         if let Some(state) = state.as_object_mut() {
             state.remove("config");
             state.remove("mountBefore");
+            state.remove("netDevices");
         }
         state
     }

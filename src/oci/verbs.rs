@@ -4,14 +4,15 @@ use super::cgroup::{all_pids, set_limits};
 use super::config::read_json;
 use super::options::Given;
 use super::state::{self, Home};
-use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, root, show};
+use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, netdevices, root, show};
 use crate::cgroups::{self, wait_while};
-use crate::step::{Result, echo, print, step};
+use crate::step::{Error, Result, echo, error, print, step};
 use crate::sys;
 use libc::c_int;
 use nix::sys::signal::Signal;
 use nix::unistd;
 use oci_spec::runtime::{LinuxResources, Spec};
+use regex::Regex;
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
@@ -83,6 +84,24 @@ pub fn delete(home: Home, given: &Given) -> Result<u8> {
     Ok(0)
 }
 
+/// All containers whose ID fits a regular expression. One that can't be deleted is no obstacle to
+/// the others.
+pub fn delete_all_like(given: &Given) -> Result<u8> {
+    let pattern = Regex::new(&given.words[1]).map_err(|why| error(format!("--regex: {why}")))?;
+    let mut failures = vec![];
+    for home in all(true) {
+        let id = home.text("id").to_string();
+        if !pattern.is_match(&id) {
+            continue;
+        }
+        if let Err(Error { why, .. }) = delete(home, given) {
+            failures.push(format!("{id}: {why}"));
+        }
+    }
+    if failures.is_empty() { Ok(0) } else { fail(failures.join("; ")) }
+}
+
+/// Ends its processes.
 pub fn end(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
@@ -92,7 +111,9 @@ pub fn end(home: &Home) {
 
 /// The end of a container, and then its last hooks.
 pub fn remove(home: &Home) {
+    let network = netdevices::network_of(home);
     end(home);
+    netdevices::give_back(home, network);
     if let Ok(dir) = home.cgroup() {
         // As a rule it is empty.
         if fs::remove_dir(&dir).is_err() {
@@ -105,17 +126,22 @@ pub fn remove(home: &Home) {
     let _ = fs::remove_file(&home.path);
 }
 
-pub fn list(_: Home, given: &Given) -> Result<u8> {
+/// What there is below --root.
+fn all(locks: bool) -> Vec<Home> {
     let mut homes = vec![];
-    if let Ok(entries) = fs::read_dir(state::root()) {
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Ok(home) = Home::open(&name.to_string_lossy(), false) else { continue };
-            if !home.state.is_null() {
-                homes.push(home);
-            }
+    let Ok(entries) = fs::read_dir(state::root()) else { return homes };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Ok(home) = Home::open(&name.to_string_lossy(), locks) else { continue };
+        if !home.state.is_null() {
+            homes.push(home);
         }
     }
+    homes
+}
+
+pub fn list(_: Home, given: &Given) -> Result<u8> {
+    let homes = all(false);
     if given.is("quiet") {
         let lines: Vec<String> =
             homes.iter().map(|home| format!("{}\n", home.text("id"))).collect();
