@@ -26,7 +26,14 @@ HUSK_ASAN = target/asan/$(HOST)/debug/husk
 
 NEED = rootfs-scripts/need.sh
 TEST_TOOLS = cc:build-essential ip:iproute2 iptables strace ps:procps ping:iputils-ping \
-	unshare:util-linux python3 mmdebstrap
+	unshare:util-linux python3 mmdebstrap git
+# Where these can't be had, tests say what they left out.
+TEST_EXTRAS = podman skopeo fakechroot fakeroot
+
+# Those that go by a path have no command.
+ENGINES = containerd ctr:containerd /usr/lib/cni/bridge:containernetworking-plugins \
+	/usr/lib/python3/dist-packages/grpc:python3-grpcio dockerd:docker.io docker:docker.io \
+	podman conmon runc
 
 # $(call run,BINARY): a container. A user without sudo gets a rootless one.
 define run
@@ -40,19 +47,24 @@ define test
 @[ -n "$(SUDO)" ] || [ "$$(id -u)" = 0 ] || \
 	{ echo "the tests need root or sudo; 'make test-vm' does not" >&2; exit 1; }
 @$(NEED) $(TEST_TOOLS)
-@$(SUDO) docker version >/dev/null 2>&1 || $(NEED) podman
+@$(NEED) -k $(TEST_EXTRAS)
 @rm -f $(2)
 HUSK="$(CURDIR)/$(1)" HUSK_TEST_LOG="$(CURDIR)/$(2)" $(RUNNER) cargo test --no-fail-fast $(3) $(value ARGS)
 @tests/ran-check.sh $(2)
 endef
 RUNNER = $(if $(SUDO),CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER="$(SUDO) -E")
 
-.PHONY: build run dev dev-valgrind test test-oci test-vm vm lint asan bench soak oci install clean help
+.PHONY: build run dev dev-valgrind test test-oci test-vm test-oci-vm vm lint asan bench soak oci install uninstall \
+	dist clean help
 .DELETE_ON_ERROR:
 
+define cargo
+@command -v cargo >/dev/null || { echo "no cargo here: install Rust, and run make as yourself" \
+	"rather than with sudo, which it calls where it needs to" >&2; exit 1; }
+endef
+
 build: ## the release binary (default)
-	@command -v cargo >/dev/null || { echo "no cargo here: install Rust, and run make as yourself" \
-		"rather than with sudo, which it calls where it needs to" >&2; exit 1; }
+	$(cargo)
 	@set -x; cargo build --release
 
 # make itself exits with 2 whenever a command fails; the command's own status is in its last line.
@@ -70,8 +82,10 @@ dev-valgrind: $(HUSK_ASAN) ## the same with a build that checks memory use
 test: build ## all tests, as root, each in host namespaces of its own
 	$(call test,$(HUSK),target/ran-host.log)
 
-test-oci: ## the tests of the appendix
-	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*')
+test-oci: TEST_EXTRAS += runc
+test-oci: ## the tests of the appendix, real engines among them
+	@$(NEED) $(ENGINES)
+	$(call test,$(HUSK),target/ran-oci.log,--features oci --test 'oci*' --test install)
 
 # Emulated, it is some 60 times slower: so it runs what `make test` had to skip, or ARGS=names.
 test-vm: build ## the same test programs in a virtual machine, for what this kernel can't show
@@ -79,6 +93,14 @@ test-vm: build ## the same test programs in a virtual machine, for what this ker
 	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-vm.log" tests/vm.sh test --exact \
 		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-host.log))
 	@tests/ran-check.sh target/ran-host.log target/ran-vm.log
+
+test-oci-vm: build ## those of the appendix in there
+	@rm -f target/ran-oci-vm.log
+	@HUSK="$(CURDIR)/$(HUSK)" HUSK_TEST_LOG="$(CURDIR)/target/ran-oci-vm.log" VM_MEMORY=4G \
+		VM_TOOLS="$(ENGINES)" VM_CARGO="--features oci --test oci*" \
+		tests/vm.sh test --exact \
+		$(or $(value ARGS),$$(sed -n 's/^SKIP .*::\([a-z0-9_]*\): .*/\1/p' target/ran-oci.log))
+	@tests/ran-check.sh target/ran-oci.log target/ran-oci-vm.log
 
 vm: build ## a shell in that virtual machine, to break things safely
 	@HUSK="$(CURDIR)/$(HUSK)" tests/vm.sh shell
@@ -115,20 +137,57 @@ soak: build ## 70,000 starts in a row
 # Not position-independent: to relocate so big a program would be a tenth of `husk-oci run`.
 oci: export RUSTFLAGS += -C relocation-model=static
 oci: ## husk-oci, the appendix: an OCI runtime for podman, docker and containerd
-	cargo build --release --features oci --target-dir target/oci
+	$(cargo)
+	cargo build --release --features oci --bin husk --target-dir target/oci
 	ln -sf husk $(HUSK_OCI)-oci
 
-install: ## husk, and husk-oci if `make oci` built it, below PREFIX (/usr/local)
-	@[ -x $(HUSK) ] || $(MAKE) build
-	@bin="$(DESTDIR)$(PREFIX)/bin"; sudo=; \
-	mkdir -p "$$bin" 2>/dev/null && [ -w "$$bin" ] || sudo="$(SUDO)"; \
-	set -ex; \
-	if [ -x $(HUSK_OCI) ]; then \
-		$$sudo install -D -m 755 $(HUSK_OCI) "$$bin/husk"; \
-		$$sudo ln -sf husk "$$bin/husk-oci"; \
-	else \
-		$$sudo install -D -m 755 $(HUSK) "$$bin/husk"; \
-	fi
+# Whoever has called `make oci`, now or before, wants it to come along.
+WITH_OCI = $(or $(filter oci,$(MAKECMDGOALS)),$(wildcard $(HUSK_OCI)))
+BUILD    = $(if $(WITH_OCI),oci,build)
+BUILT    = $(if $(WITH_OCI),$(HUSK_OCI),$(HUSK))
+SCRIPTS  = busybox.sh common.sh debian.sh docker.sh pack.sh
+
+# Where to, and how to become who may write there.
+define destination
+@to="$(DESTDIR)$(PREFIX)"; sudo=; \
+mkdir -p "$$to/bin" "$$to/share" 2>/dev/null && [ -w "$$to/bin" ] && [ -w "$$to/share" ] || sudo="$(SUDO)"
+endef
+
+install: $(BUILD) ## husk and rootfs-scripts/ below PREFIX (/usr/local); `make oci install`: husk-oci too
+	$(destination); set -ex; \
+	$$sudo install -D -m 755 $(BUILT) "$$to/bin/husk"; \
+	$$sudo rm -f "$$to/bin/husk-oci"; \
+	$(if $(WITH_OCI),$$sudo ln -s husk "$$to/bin/husk-oci";) \
+	$$sudo install -d "$$to/share/husk/rootfs-scripts"; \
+	$$sudo install -m 755 $(SCRIPTS:%=rootfs-scripts/%) "$$to/share/husk/rootfs-scripts"
+
+uninstall: ## takes away what `make install` has put there
+	$(destination); set -ex; \
+	$$sudo rm -f "$$to/bin/husk" "$$to/bin/husk-oci" $(SCRIPTS:%="$$to/share/husk/rootfs-scripts/%"); \
+	for dir in "$$to/share/husk/rootfs-scripts" "$$to/share/husk"; do \
+		[ ! -d "$$dir" ] || $$sudo rmdir --ignore-fail-on-non-empty "$$dir"; \
+	done
+	@[ -n "$(DESTDIR)" ] || [ ! -e /sys/class/net/husk0 ] || \
+		echo "the bridge husk0 and its iptables rules stay until this machine's next start"
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DIST    = husk-$(VERSION)-$(firstword $(subst -, ,$(HOST)))-linux
+
+# The same sources give the same tar: in order, without owners, and as old as the last commit.
+dist: $(BUILD) ## target/dist/: a tar of the static program, its scripts and README, and checksums
+	@. rootfs-scripts/common.sh; is_static $(BUILT) || die "$(BUILT) is not static"
+	@rm -rf target/dist
+	@set -ex; umask 022; to=target/dist/$(DIST); \
+	install -D -m 755 $(BUILT) $$to/husk; \
+	$(if $(WITH_OCI),ln -s husk $$to/husk-oci;) \
+	install -D -t $$to/rootfs-scripts $(SCRIPTS:%=rootfs-scripts/%); \
+	cp -R README.md LICENSE $(wildcard docs) $$to; \
+	(cd $$to && find * -type f | LC_ALL=C sort | xargs -d '\n' sha256sum) >target/dist/SHA256SUMS; \
+	mv target/dist/SHA256SUMS $$to; \
+	time=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}; \
+	tar --create --owner=0 --group=0 --numeric-owner --mode=go=rX --sort=name --mtime=@$$time \
+		--use-compress-program="gzip -n9" --file=$$to.tar.gz -C target/dist $(DIST); \
+	cd target/dist; rm -r $(DIST); sha256sum $(DIST).tar.gz >SHA256SUMS; cat SHA256SUMS
 
 clean: ## everything that was built or unpacked (target/)
 	@rm -rf --one-file-system target 2>/dev/null || (set -x; $(SUDO) rm -rf --one-file-system target)

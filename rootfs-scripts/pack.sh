@@ -13,23 +13,20 @@ shift 2
 [ -d "$rootfs" ] || die "$rootfs is not a directory"
 
 host=$(uname -m)-unknown-linux-gnu
-for husk in "${HUSK:-}" "$(dirname "$0")/../target/$host/release/husk" "$(command -v husk || :)"; do
+here=$(dirname "$0")
+# In the sources, in what `make dist` made, and where `make install` put it.
+for husk in "${HUSK:-}" "$here/../target/$host/release/husk" "$here/../husk" "$here/../../../bin/husk" \
+    "$(command -v husk || :)"; do
     [ ! -x "$husk" ] || break
 done
 [ -x "$husk" ] || die "there is no husk yet: type make first"
 is_static "$husk" || die "$husk is not static, so it would not run everywhere: type make"
 
-# The words, quoted so that a shell makes the same words of them again.
-quote() {
-    for word; do
-        printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")"
-    done
-}
-
 command=$([ $# = 0 ] || quote "$1")
 [ $# = 0 ] || shift
 arguments=$(quote "$@")
 
+mkdir -p -- "$(dirname -- "$out")"
 begin "$out"
 cp "$husk" "$tmp/husk"
 say "packing $(du -sh "$rootfs" 2>/dev/null | cut -f1) of $rootfs, a dot for every 10 MiB"
@@ -40,18 +37,34 @@ tar --create --gzip --file "$tmp/tar" --numeric-owner --sort=name --checkpoint=.
 checksum=$(sha256sum "$tmp/tar" | cut -d' ' -f1)
 
 {
-    cat <<END
+    cat <<'END'
 #!/bin/sh
 # A container in one file: this script, and a compressed tar of husk and a root file system.
-# HUSK_OPTIONS="--network host -v \$PWD:/mnt" and the like are passed on to husk.
+# HUSK_OPTIONS="--network host -v '/my files:/mnt'" and the like are passed on to husk: words, and
+# quotes where there are blanks in one; $ and the like mean nothing.
 set -eu
-cache=\${XDG_CACHE_HOME:-\$HOME/.cache}/husk
-dir=\$cache/$checksum
-END
-    cat <<'END'
+die() { echo "$0: $*" >&2 && exit 125; }
 discard() { chmod -R u+rwX "$@" 2>/dev/null || :; rm -rf "$@"; }
+
+# It is unpacked below the cache directory of whoever starts it. Where there is no such directory, as
+# for many a service, one in /tmp will do, if it is ours and nobody else may write to it.
+home=${HOME:-$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6)}
+cache=${XDG_CACHE_HOME:-${home:-/nonexistent}/.cache}/husk
+if ! { mkdir -p "$cache" && [ -w "$cache" ]; } 2>/dev/null; then
+    cache=${TMPDIR:-/tmp}/husk-$(id -u)
+    [ -d "$cache" ] || mkdir -m 700 "$cache" || die "set XDG_CACHE_HOME to a directory to unpack to"
+    read -r mode _ owner _ <<LS
+$(ls -ldn "$cache")
+LS
+    case $mode-$owner in
+    "drwx------"*"-$(id -u)") ;;
+    *) die "$cache is somebody else's: set XDG_CACHE_HOME to a directory to unpack to" ;;
+    esac
+fi
+END
+    echo "dir=\$cache/$checksum"
+    cat <<'END'
 if [ ! -d "$dir" ]; then
-    mkdir -p "$cache"
     # What a kill or a power cut left behind, a day later.
     find "$cache" -maxdepth 1 -name '*.tmp.*' -mtime +0 | while read -r old; do discard "$old"; done
     tmp=$(mktemp -d "$dir.tmp.XXXXXX")
@@ -63,15 +76,32 @@ if [ ! -d "$dir" ]; then
     # read takes no byte more than its line, so tar begins right behind the mark.
     errors=$({ while read -r line && [ "$line" != __TAR__ ]; do :; done &&
         tar -xzpf - -C "$tmp"; } 2>&1 <"$0") || { echo "$errors" | head -n 3 >&2 && exit 125; }
+    # Nobody else can enter $tmp. So all of the container's users may see its root.
+    chmod 755 "$tmp/rootfs"
     # Whoever is first fills the cache; anyone later fails, or moves theirs into it. Away with that.
     mv "$tmp" "$dir" || [ -d "$dir" ]
     discard "$tmp" "$dir/${tmp##*/}"
     trap - EXIT
+    # What nobody has started for a month goes: other versions of this file, for example. But not if a
+    # husk in the foreground names it, or as long as there are containers: they may need it.
+    if [ "$("$dir/husk" ps 2>/dev/null | wc -l)" -le 1 ]; then
+        find "$cache" -maxdepth 1 -type d -mtime +30 | grep -E '/[0-9a-f]{64}$' | while read -r old; do
+            echo "$old/" | grep -q -s -F -f - /proc/[0-9]*/cmdline || discard "$old"
+        done
+    fi
 fi
+touch "$dir" 2>/dev/null || : # used today
+
+words=$(printf '%s\n' "${HUSK_OPTIONS:-}" | xargs -r -n 1 printf '%s\n' 2>/dev/null) ||
+    die "HUSK_OPTIONS: expected words, each quote with its match: $HUSK_OPTIONS"
+options=
+[ -z "$words" ] || options=$(printf '%s\n' "$words" | sed "s/'/'\\\\''/g; s/.*/'&'/" | tr '\n' ' ')
 END
     cat <<END
 [ \$# -gt 0 ] || set --$arguments
-exec "\$dir/husk" run \${HUSK_OPTIONS:-} "\$dir/rootfs"$command "\$@"
+set -- "\$dir/rootfs"$command "\$@"
+eval "set -- \$options \"\\\$@\""
+exec "\$dir/husk" run "\$@"
 __TAR__
 END
     cat "$tmp/tar"

@@ -9,24 +9,32 @@ scripts=$(dirname "$0")
 
 # As root, if we can be: the files keep their owners then. All output but the answer goes to stderr.
 get() { $SUDO env DOCKER="${DOCKER:-}" "$scripts/$1" "$2" ${3:+"$3"} >&2; }
+is_there() { $SUDO test -d "$1"; }
 
+# What root unpacks, nobody else may reach (see common.sh). A rootless container wants files of its user.
 store=target/rootfs
+[ "$(id -u)" = 0 ] || [ -n "$SUDO" ] || store=target/rootfs-$(id -u)
+if [ -z "${ROOTFS:-}" ]; then
+    mkdir -p target
+    $SUDO mkdir -p "$store"
+    $SUDO chmod 700 "$store"
+fi
+
 if [ -n "${IMAGE:-}" ]; then
     rootfs=${ROOTFS:-$store/$(echo "$IMAGE" | tr /:@ ___)}
-    [ -d "$rootfs" ] || get docker.sh "$IMAGE" "$rootfs"
+    is_there "$rootfs" || get docker.sh "$IMAGE" "$rootfs"
 elif [ -n "${ROOTFS:-}" ]; then
     rootfs=$ROOTFS
-elif [ -d $store/alpine ]; then
+elif is_there "$store/alpine"; then
     rootfs=$store/alpine
-elif [ -d $store/busybox ]; then
+elif is_there "$store/busybox"; then
     rootfs=$store/busybox
 else
-    mkdir -p $store
     say "no root file system yet: trying docker's alpine, else busybox"
     rootfs=$store/alpine
-    if ! get docker.sh alpine $rootfs; then
+    if ! get docker.sh alpine "$rootfs"; then
         rootfs=$store/busybox
-        get busybox.sh $rootfs
+        get busybox.sh "$rootfs"
     fi
 fi
 say "root file system: $rootfs"

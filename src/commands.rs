@@ -14,6 +14,7 @@ use nix::sys::prctl;
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,7 +31,10 @@ pub fn exec(mut c: Container) -> Result<u8> {
     let lock = containers::wait_until_shared(&dir)?;
     let first = first_process(&dir).ok_or_else(gone)?;
     let container = File::open(&dir).map_err(|_| gone())?;
-    let cgroup = Cgroup::create_for_exec(&dir)?;
+    let cgroup = match Cgroup::create_for_exec(&dir) {
+        Err(_) if !is_populated(&dir) => return Err(gone()),
+        cgroup => cgroup?,
+    };
     drop(lock);
     let environ = cat_bytes(format!("/proc/{}/environ", first.pid)).map_err(|_| gone())?;
     c.env = environment::merge(environment::of_process(&environ), c.env);
@@ -38,18 +42,25 @@ pub fn exec(mut c: Container) -> Result<u8> {
     if c.user.is_none() && !caller::is_rootless() {
         c.user = user_of(&first.status); // a user has one id only
     }
+    let stat = File::open(format!("/proc/{}/stat", first.pid)).map_err(|_| gone())?;
     let outcome = enter(&c, &first, &cgroup);
     cgroup.leave(&container);
     match outcome {
-        Err(Error { status: 125, .. }) if ends_now(&first) => Err(gone()),
+        Err(Error { status: 125, .. }) if is_ending(&stat) => Err(gone()),
         outcome => outcome,
     }
 }
 
-/// A process that ends has no namespaces any more, a moment before its end can be seen.
-fn ends_now(first: &cgroups::First) -> bool {
-    let soon = Instant::now() + Duration::from_millis(100);
-    wait_while(soon, || !sys::has_ended(&first.pidfd))
+/// Is a process about to end, or gone, by its open /proc/PID/stat? Then it may have no namespaces
+/// any more, and nobody can be born in them.
+fn is_ending(stat: &File) -> bool {
+    const PF_EXITING: u32 = 4; // of the flags, field 9 in proc_pid_stat(5)
+    let mut bytes = [0; 512];
+    let Ok(length) = stat.read_at(&mut bytes, 0) else { return true };
+    let text = String::from_utf8_lossy(&bytes[..length]);
+    let Some((_, fields)) = text.rsplit_once(") ") else { return false };
+    let flags = fields.split(' ').nth(6).unwrap_or_default();
+    flags.parse::<u32>().is_ok_and(|flags| flags & PF_EXITING != 0)
 }
 
 /// Real user and group of a process, by its /proc/PID/status.

@@ -388,13 +388,16 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
     say_step(format_args!("setpriv --bounding-set (of 0x{wanted:x})"));
     let mut kept = 0;
     for number in 0..63 {
-        let is_held = match sys::capbset_read(number) {
-            Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            is_held => attempt("setpriv --bounding-set", is_held)?,
+        let is_wanted = wanted >> number & 1 == 1;
+        let is_held = if is_wanted {
+            sys::capbset_read(number)
+        } else {
+            sys::capbset_drop(number).map(|()| false)
         };
-        if wanted >> number & 1 == 0 {
-            attempt("setpriv --bounding-set", sys::capbset_drop(number))?;
-        } else if is_held {
+        if is_held == Err(Errno::EINVAL) {
+            break; // past the last that this kernel knows
+        }
+        if attempt("setpriv --bounding-set", is_held)? {
             kept |= 1 << number;
         }
     }

@@ -5,7 +5,8 @@ use crate::paths::{Make, Tree, is_dir};
 use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs;
@@ -166,8 +167,13 @@ pub fn make_files(
 /// /dev and what is in it. `console` is the node that is to be /dev/console.
 pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detached>> {
     let mut mounts = make(&DEV, is_rootless)?;
+    let dev = &mounts[0].mount;
     for (name, to) in LINKS {
-        step!(unistd::symlinkat(to, &mounts[0].mount, name), "ln -s {to} /dev/{name}")?;
+        step!(unistd::symlinkat(to, dev, name), "ln -s {to} /dev/{name}")?;
+    }
+    for name in DEVICES {
+        let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        step!(openat(dev, name, new, Mode::empty()), "touch /dev/{name}")?;
     }
     mounts.extend(bind_devices(console)?);
     Ok(mounts)

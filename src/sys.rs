@@ -55,15 +55,6 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
-/// poll(2) of a pidfd: has its process ended, also if nobody has waited for it?
-pub fn has_ended(pidfd: impl AsFd) -> bool {
-    let fd = pidfd.as_fd().as_raw_fd();
-    let mut question = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: the kernel writes into one pollfd.
-    let answers = unsafe { libc::poll(&mut question, 1, 0) };
-    answers == 1
-}
-
 /// waitpid(2) of one child; None if with WNOHANG there is nothing to say. (nix's knows no real-time
 /// signals.)
 pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<ExitStatus>, Errno> {
@@ -306,7 +297,7 @@ pub fn bpf_prog_detach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Resu
     bpf(BPF_PROG_DETACH, &mut attributes).map(drop)
 }
 
-/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs that are attached to that very cgroup.
+/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs attached to that very cgroup.
 pub fn bpf_progs(cgroup: impl AsFd, hook: u32) -> Result<Vec<OwnedFd>, Errno> {
     #[repr(C)]
     struct Attributes {

@@ -395,6 +395,14 @@ static long rare_families(char **arg)
     return -1;
 }
 
+// There are no pairs of it: the kernel says so when it has made the first socket.
+static long af_alg_pair(char **arg)
+{
+    int pair[2];
+    long made = socketpair(AF_ALG, SOCK_SEQPACKET, 0, pair);
+    return made < 0 && errno == EOPNOTSUPP ? fail(EAFNOSUPPORT) : made;
+}
+
 // "I am your router, and fd66::/64 is here": for all that listen on the link (CVE-2020-13401).
 static long router_advertisement(char **arg)
 {
@@ -736,7 +744,7 @@ static long attack(const char *name, char **arg, int *otherwise)
     ATTACK(vsock, 0, socket(AF_VSOCK, SOCK_STREAM, 0))
     ATTACK(af_alg, EAFNOSUPPORT, socket(AF_ALG, SOCK_SEQPACKET, 0))
     ATTACK(af_alg_high_bits, EAFNOSUPPORT, syscall(SYS_socket, 0xffff00000000 | AF_ALG, 5, 0))
-    ATTACK(af_alg_pair, EAFNOSUPPORT, socketpair(AF_ALG, SOCK_SEQPACKET, 0, (int[2]){}))
+    ATTACK(af_alg_pair, EAFNOSUPPORT, af_alg_pair(arg))
     ATTACK(rare_families, 0, rare_families(arg))
     ATTACK(read_implies_exec, 0, personality(READ_IMPLIES_EXEC))
     ATTACK(page_zero, 0, syscall(SYS_personality, 0xffffffff00000000 | MMAP_PAGE_ZERO))

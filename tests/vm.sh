@@ -7,6 +7,7 @@
 #   vm.sh shell                  a shell in there: leave it with `exit`, or with ^] x if it hangs
 #   vm.sh test [ARG]...          the tests of `cargo test` in there, ARGs going to each test program
 #
+# VM_TOOLS has more tools to take along, each as COMMAND:PACKAGE; VM_CARGO more options for cargo test.
 # HUSK is the husk to take; VM_MEMORY the machine's memory; VM_TIMEOUT the seconds after which `run`
 # and `test` give up; HUSK_TEST_LOG gets the tests' log as it does without a machine.
 
@@ -20,6 +21,7 @@ cd -- "$(dirname -- "$0")/.."
 tools='bash:bash sh:dash ls:coreutils grep:grep sed:sed awk:mawk find:findutils diff:diffutils tar:tar
     gzip:gzip less:less clear:ncurses-bin ps:procps mount:mount unshare:util-linux capsh:libcap2-bin
     getent:libc-bin ip:iproute2 iptables:iptables ping:iputils-ping strace:strace python3:python3'
+tools="$tools ${VM_TOOLS:-}"
 
 # Files that belong to no package. Missing ones are left out.
 extra_files='/etc/alternatives /etc/ld.so.cache /etc/resolv.conf'
@@ -77,7 +79,9 @@ END
 
 prepare_test() {
     say "cargo test --no-run"
-    cargo test --no-run --target "$host" --message-format=json-render-diagnostics >"$dir/cargo"
+    # shellcheck disable=SC2086 # options
+    cargo test --no-run ${VM_CARGO:-} --target "$host" \
+        --message-format=json-render-diagnostics >"$dir/cargo"
     # A JSON object a line. What is built by a test profile is a test program; other executables are
     # what is tested, and the tests look for that under the path it has here.
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$dir/cargo" >"$dir/programs"
@@ -176,6 +180,8 @@ make_disk() {
         mkdir -p "$root$PWD/target/rootfs"
         cp -a "$vm/busybox" "$root$PWD/target/rootfs/"
     fi
+    # In there nothing is set-uid, and there are other users.
+    chmod 755 "$root$PWD/target/rootfs" "$root$PWD/target/rootfs/busybox"
 
     # The packaged one asks PAM, and a machine's settings for that lead far.
     ln -sf /bin/busybox "$root/bin/su"

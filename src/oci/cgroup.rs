@@ -1,8 +1,8 @@
 //! The container's cgroup, and how limits get into it.
 
-use super::fail;
 use super::limits::KEPT;
 use super::state::Home;
+use super::{fail, log};
 use crate::caller::is_rootless;
 use crate::cgroups::{self, cgroups_below, pids};
 use crate::containers;
@@ -64,11 +64,19 @@ pub fn open(dir: PathBuf) -> Result<Cgroup> {
     Ok(Cgroup { dir, fd })
 }
 
-/// What podman and containerd ask for where their user did not ask for anything is none.
+/// What engines ask for where their user did not ask for anything: podman and dockerd for 2048
+/// processes and 1024 shares, a kubelet for 2 shares and the default period.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("pids.max", "2048"),
+    ("cpu.weight", "100"),
+    ("cpu.weight", "1"),
+    ("cpu.idle", "0"),
+    ("cpu.max.burst", "0"),
+];
+
 fn is_limit((file, value): &Limit) -> bool {
-    let defaults =
-        [("pids.max", "2048"), ("cpu.weight", "39"), ("cpu.idle", "0"), ("cpu.max.burst", "0")];
-    !value.starts_with("max") && !defaults.contains(&(file, value))
+    let is_none = value.starts_with("max") || value.starts_with(KEPT);
+    !is_none && !DEFAULTS.contains(&(file, value))
 }
 
 /// The walk's own hands controllers down in one place only, and its limits are all asked for.
@@ -81,9 +89,11 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
             hand_down(dir, controller);
         }
         if !path.exists() {
+            let why = format!("linux.resources: {file}: {}", why_missing(dir, controller));
             if is_limit(limit) && !file.contains(".rsvd.") {
-                return fail(format!("linux.resources: {file}: no {controller} controller here"));
+                return fail(why);
             }
+            log::warn(format!("{why}; {value}: ignored, for it is a default"));
             continue;
         }
         let mut value = value.clone();
@@ -96,6 +106,15 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Never in the words of ENOENT, by which engines know a missing command.
+fn why_missing(dir: &Path, controller: &str) -> String {
+    let all = cat(dir.join("cgroup.controllers")).unwrap_or_default();
+    if all.split_whitespace().any(|one| one == controller) {
+        return format!("this kernel's {controller} controller has none");
+    }
+    format!("no {controller} controller in cgroup 2 here")
 }
 
 /// Controllers are handed down from level to level, from the top.

@@ -99,8 +99,7 @@ fn cpu_limits(cpu: &LinuxCpu, found: &mut Vec<Limit>) -> Result<()> {
         found.push(limit("cpu.idle", "0"));
     }
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
-        found.push(limit("cpu.weight", weight.to_string()));
+        found.push(limit("cpu.weight", weight(shares).to_string()));
     }
     if let Some(idle) = idle.filter(|idle| *idle != 0) {
         found.push(limit("cpu.idle", idle.to_string())); // then there is no weight any more
@@ -124,6 +123,18 @@ fn cpu_limits(cpu: &LinuxCpu, found: &mut Vec<Limit>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Shares go from 2 to 262144 and are 1024 by default, weights from 1 to 10000 and 100: on the
+/// curve through these three points that other runtimes use, too.
+fn weight(shares: u64) -> u64 {
+    if shares <= 2 {
+        return 1;
+    }
+    let log = (shares.min(262_144) as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    let weight = 10f64.powf(exponent);
+    (weight - 1e-6).ceil() as u64 // what is whole stays so, however it was rounded
 }
 
 /// Stands for the word that the file holds now.

@@ -35,6 +35,7 @@ mod scheduling; // scheduler, priorities, CPUs, memory nodes
 mod seccomp; // linux.seccomp as a program for the kernel
 mod spawn; // the child's start
 mod state; // what is known of a container
+mod stdio; // a process's input and output
 mod terminal; // process.terminal
 mod time; // time namespaces
 mod verbs; // kill, delete, list, pause, update and the like

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::words::{tell, wait_for_word};
-use super::{calls, hooks, list_of, log, notify, rights, scheduling, seccomp};
+use super::{calls, hooks, list_of, log, notify, rights, scheduling, seccomp, stdio};
 use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
@@ -85,6 +85,7 @@ fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
     }
     scheduling::apply(plan)?;
     rights::set_rlimits(process)?;
+    stdio::give_to(process.user().uid())?;
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
     close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);

@@ -149,6 +149,8 @@ pub fn rootfs() -> &'static str {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/rootfs-scripts/busybox.sh");
             let run = run(Command::new(script).arg(&dir));
             assert!(run.code == 0, "{run}");
+            // Tests run as other users, too.
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         }
         dir.into_os_string().into_string().expect("a plain path")
     })
