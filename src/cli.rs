@@ -1,19 +1,22 @@
 //! The command line becomes a `Container`; and the help text. docker's names, docker's habits.
 
 use crate::caller::is_rootless;
-use crate::containers::random;
+use crate::containers::generate_name;
 use crate::devices;
+use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
+use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, size, storage, user, volume};
+use crate::values::{cpu_time, device, limit, name, signal, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
+use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,18 +24,25 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
 husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
-husk ps                                         list the running ones
+husk ps [-q]                                    list the running ones (-q: only their names)
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
+husk kill [OPTIONS] CONTAINER...                a signal: SIGKILL, if no other is given
 
 run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  --rm (always so)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
+run       --tmpfs DIR[:size=SIZE,mode=OCTAL,uid=N,gid=N,exec,ro]  --shm-size SIZE (64m)
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
 run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cgroup FILE=VALUE
 run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
-run       --network MODE (bridge, none or host)  --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)
+run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
+run       --network MODE (bridge, none, host or container:NAME)
+run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
+run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
+run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
-run exec  -u --user UID[:GID]  --explain (say each step)  -i --interactive  -t --tty (always so)
+run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty (always so)
 stop      -t --time SECONDS
+stop kill -s --signal SIGNAL (INT, SIGINT or 2)
 
 For example: husk run --memory 64m --volume $PWD:/work --workdir /work rootfs ls
 
@@ -47,14 +57,23 @@ pub enum Command {
     Print(&'static str),
     Run(Box<Container>),
     Exec(Box<Container>),
-    Ps,
+    Ps { names_only: bool },
     Stop(Stop),
+    Kill(Kill),
 }
 
-/// Containers to stop, and how many seconds each has for that.
+/// Containers to stop: how many seconds each has for that, and the signal that asks for it, if it
+/// is not the container's own.
 pub struct Stop {
     pub names: Vec<OsString>,
     pub time: u32,
+    pub signal: Option<i32>,
+}
+
+/// Containers that get a signal.
+pub struct Kill {
+    pub names: Vec<OsString>,
+    pub signal: i32,
 }
 
 /// Reads the words after the program's name.
@@ -73,27 +92,31 @@ pub fn parse(mut words: VecDeque<OsString>) -> Result<Command> {
         "exec" => parse_exec(line),
         "ps" => parse_ps(line),
         "stop" => parse_stop(line),
-        _ => Err(error("expected run, exec, ps or stop: see husk --help")),
+        "kill" => parse_kill(line),
+        _ => Err(docker::refuse_verb(verb)),
     }
 }
 
 // ---- run ----------------------------------------------------------------------------------------
 
-/// What options have said of capabilities.
+/// What options have said that has to wait for the last of them.
 #[derive(Default)]
-struct Asked {
+pub struct Asked {
     added: u64,
     dropped: u64,
+    pub groups: Vec<String>,
+    pub file_env: Vec<CString>,
+    pub entrypoint: Option<CString>,
 }
 
 /// What the command line has left open is as docker has it.
 fn parse_run(mut line: Line) -> Result<Command> {
     let mut c = Container {
-        // It begins with a letter: a host name of digits alone would be taken for an address.
-        name: format!("{:08x}", random() | 0xa000_0000),
+        name: generate_name(),
         namespaces: NAMESPACES,
         bridge: !is_rootless(),
         workdir: "/".into(),
+        stop_signal: libc::SIGTERM,
         ..Container::default()
     };
     let mut asked = Asked::default();
@@ -105,7 +128,8 @@ fn parse_run(mut line: Line) -> Result<Command> {
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
-    c.command = line.words.into_iter().map(c_string).collect();
+    c.command = asked.entrypoint.take().into_iter().collect();
+    c.command.extend(line.words.into_iter().map(c_string));
     if c.command.is_empty() {
         c.command.push(c"/bin/sh".into());
     }
@@ -115,11 +139,15 @@ fn parse_run(mut line: Line) -> Result<Command> {
     if is_rootless() {
         c.namespaces |= libc::CLONE_NEWUSER;
     }
-    c.volumes.sort_by_key(|volume| volume.target.components().count()); // /a before /a/b
     c.capabilities = capabilities(&asked);
     let term = terminal::name().and_then(|_| env::var_os("TERM"));
-    let own = environment::defaults(&c.hostname, c.user, term.as_deref());
-    c.env = environment::merge(own, c.env);
+    let own = environment::defaults(&c.hostname, term.as_deref());
+    let from_files = environment::merge(own, asked.file_env);
+    c.env = environment::merge(from_files, c.env);
+    for group in asked.groups {
+        c.user.push_str(&format!(",{group}"));
+    }
+    docker::check(&c)?;
     Ok(Command::Run(Box::new(c)))
 }
 
@@ -129,6 +157,12 @@ fn open_rootfs(rootfs: &OsStr) -> Result<PathBuf> {
     let mut entries = attempt(&shown, fs::read_dir(&path))?;
     if entries.next().is_none() {
         return Err(error(format!("{shown} is empty: rootfs-scripts/ has ways to fill one")));
+    }
+    // These a user can't take away, and the kernel shows nobody what is below them.
+    let mounted = if is_rootless() { mounts::first_below(&path) } else { None };
+    if let Some(point) = mounted {
+        let why = "a user's ROOTFS must be without mounts; copy it, or be root";
+        return Err(error(format!("{shown}: {} is mounted in it: {why}", point.display())));
     }
     Ok(path)
 }
@@ -155,8 +189,8 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
         "--rm" => line.flag()?, // always so
         "-v" | "--volume" => {
             let value = line.value("SRC:DST[:ro]")?;
-            let bad = || line.bad(&value, "SRC:DST[:ro]");
-            c.volumes.push(volume(&value).ok_or_else(bad)?);
+            let volume = volume(&value).map_err(|expected| line.bad(&value, expected))?;
+            add_volume(c, line, &value, volume)?;
         }
         "--device" => device_option(c, line)?,
         "--read-only" => {
@@ -188,13 +222,31 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
         "--network" => network(c, line)?,
         "--cap-add" => asked.added |= line.read("NAME (or ALL)", capability)?,
         "--cap-drop" => asked.dropped |= line.read("NAME (or ALL)", capability)?,
-        _ => process_option(c, line)?,
+        _ => docker::run_option(c, asked, line)?,
     }
     Ok(())
 }
 
+/// What is to be mounted must be there, and nothing else in its place.
+pub fn add_volume(c: &mut Container, line: &Line, value: &OsStr, volume: Volume) -> Result<()> {
+    if c.volumes.iter().any(|other| other.target == volume.target) {
+        let taken = format!("another DST, for {} is taken", volume.target.display());
+        return Err(line.bad(value, &taken));
+    }
+    if let Source::Host(source) = &volume.source {
+        match fs::metadata(source) {
+            Err(why) if why.kind() == ErrorKind::NotFound => {
+                return Err(line.bad(value, "a SRC that exists on the host"));
+            }
+            meta => attempt(format_args!("{} {}", line.option, value.display()), meta)?,
+        };
+    }
+    c.volumes.push(volume);
+    Ok(())
+}
+
 /// Those of run and exec.
-fn process_option(c: &mut Container, line: &mut Line) -> Result<()> {
+pub fn process_option(c: &mut Container, line: &mut Line) -> Result<()> {
     match line.option.as_str() {
         "-e" | "--env" => env_option(c, line)?,
         "-w" | "--workdir" => {
@@ -204,30 +256,34 @@ fn process_option(c: &mut Container, line: &mut Line) -> Result<()> {
             }
             c.workdir = dir.into();
         }
-        "-u" | "--user" => c.user = Some(line.read("UID[:GID]", user)?),
+        "-u" | "--user" => c.user = line.read("USER[:GROUP]", user)?,
         "--explain" => {
             line.flag()?;
             narrate_as("parent");
         }
         "-i" | "--interactive" | "-t" | "--tty" => line.flag()?, // always so
-        _ => return Err(line.unknown()),
+        _ => return Err(docker::refuse_option(line)),
     }
     Ok(())
 }
 
 fn network(c: &mut Container, line: &mut Line) -> Result<()> {
-    let mode = line.value("MODE (bridge, none or host)")?;
+    let expected = "MODE (bridge, none, host or container:NAME)";
+    let mode = line.value(expected)?;
     c.bridge = mode == "bridge";
+    c.network_of = None;
     c.namespaces |= libc::CLONE_NEWNET;
-    match mode.to_str() {
-        Some("bridge") if is_rootless() => Err(error("--network bridge: needs root")),
-        Some("bridge" | "none") => Ok(()),
-        Some("host") => {
+    match mode.to_str().unwrap_or_default() {
+        "bridge" if is_rootless() => return Err(error("--network bridge: needs root")),
+        "bridge" | "none" => {}
+        "host" => c.namespaces &= !libc::CLONE_NEWNET,
+        text => {
+            let other = text.strip_prefix("container:").filter(|name| !name.is_empty());
+            c.network_of = Some(other.ok_or_else(|| line.bad(&mode, expected))?.into());
             c.namespaces &= !libc::CLONE_NEWNET;
-            Ok(())
         }
-        _ => Err(line.bad(&mode, "MODE (bridge, none or host)")),
     }
+    Ok(())
 }
 
 fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
@@ -239,26 +295,29 @@ fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
     Ok(())
 }
 
+const PAIR: &str = "KEY=VALUE (or KEY, for the caller's value)";
+
 fn env_option(c: &mut Container, line: &mut Line) -> Result<()> {
-    let expected = "KEY=VALUE (or KEY, for the caller's value)";
-    let pair = line.value(expected)?;
-    match pair.as_bytes() {
-        [] | [b'=', ..] => return Err(line.bad(&pair, expected)),
-        bytes if bytes.contains(&b'=') => c.env.push(c_string(&pair)),
-        _ => {
-            // It stays unset where the caller has none.
-            if let Some(value) = env::var_os(&pair) {
-                c.env.push(c_string([pair.as_os_str(), &value].join(OsStr::new("="))));
-            }
-        }
-    }
+    let text = line.value(PAIR)?;
+    c.env.extend(variable(&text).map_err(|expected| line.bad(&text, expected))?);
     Ok(())
 }
 
-// ---- exec, ps, stop -----------------------------------------------------------------------------
+/// A variable; None if it is to have the caller's value, and the caller has none.
+pub fn variable(text: &OsStr) -> Result<Option<CString>, &'static str> {
+    match text.as_bytes() {
+        [] | [b'=', ..] => return Err(PAIR),
+        bytes if bytes.contains(&b'=') => return Ok(Some(c_string(text))),
+        _ => {}
+    }
+    let Some(value) = env::var_os(text) else { return Ok(None) };
+    Ok(Some(c_string([text, &value].join(OsStr::new("=")))))
+}
+
+// ---- exec, ps, stop, kill -----------------------------------------------------------------------
 
 fn parse_exec(mut line: Line) -> Result<Command> {
-    let mut c = Container { workdir: "/".into(), ..Container::default() };
+    let mut c = Container::default();
     while line.next() {
         process_option(&mut c, &mut line)?;
     }
@@ -271,25 +330,51 @@ fn parse_exec(mut line: Line) -> Result<Command> {
 }
 
 fn parse_ps(mut line: Line) -> Result<Command> {
-    if line.next() {
-        return Err(line.unknown());
+    let mut names_only = false;
+    while line.next() {
+        match line.option.as_str() {
+            "-q" | "--quiet" => {
+                line.flag()?;
+                names_only = true;
+            }
+            _ => return Err(docker::refuse_option(&line)),
+        }
     }
     if !line.words.is_empty() {
         return Err(error("ps takes no arguments"));
     }
-    Ok(Command::Ps)
+    Ok(Command::Ps { names_only })
 }
 
+const SIGNAL: &str = "SIGNAL (INT, SIGINT or 2)";
+
 fn parse_stop(mut line: Line) -> Result<Command> {
-    let mut time = 10;
+    let mut stop = Stop { names: vec![], time: 10, signal: None };
     while line.next() {
         match line.option.as_str() {
-            "-t" | "--time" => time = line.read("SECONDS", |text| text.parse().ok())?,
-            _ => return Err(line.unknown()),
+            "-t" | "--time" => stop.time = line.read("SECONDS", |text| text.parse().ok())?,
+            "-s" | "--signal" => stop.signal = Some(line.read(SIGNAL, signal)?),
+            _ => return Err(docker::refuse_option(&line)),
         }
     }
     if line.words.is_empty() {
         return Err(error("stop: expected a CONTAINER"));
     }
-    Ok(Command::Stop(Stop { names: line.words.into(), time }))
+    stop.names = line.words.into();
+    Ok(Command::Stop(stop))
+}
+
+fn parse_kill(mut line: Line) -> Result<Command> {
+    let mut kill = Kill { names: vec![], signal: libc::SIGKILL };
+    while line.next() {
+        match line.option.as_str() {
+            "-s" | "--signal" => kill.signal = line.read(SIGNAL, signal)?,
+            _ => return Err(docker::refuse_option(&line)),
+        }
+    }
+    if line.words.is_empty() {
+        return Err(error("kill: expected a CONTAINER"));
+    }
+    kill.names = line.words.into();
+    Ok(Command::Kill(kill))
 }

@@ -1,18 +1,21 @@
-//! Coming back to a container: exec, ps and stop.
+//! Coming back to a container: exec, stop and kill.
 
 use crate::caller;
 use crate::cgroups::{self, field, first_process, is_populated, wait_while};
-use crate::cli::Stop;
+use crate::cli::{Kill, Stop};
 use crate::containers::{self, Cgroup, find, living};
 use crate::environment;
+use crate::notes::{self, Notes};
 use crate::paths::{Make, by_number};
-use crate::step::{Error, Result, attempt, cat, cat_bytes, echo, error, plain, print, step};
+use crate::step::{Error, Result, attempt, cat, echo, error, step};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
-use crate::{mounts, shield, sys, talk, terminal, wait};
+use crate::{mounts, shield, sys, talk, terminal, users, wait};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::mem::take;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -27,7 +30,8 @@ pub fn exec(mut c: Container) -> Result<u8> {
     shield::raise()?;
     terminal::prepare(false)?;
     let dir = find(&living()?, &c.name)?;
-    let gone = || error(format!("{}: not running", c.name));
+    let name = c.name.clone();
+    let gone = || error(format!("{name}: not running"));
     let lock = containers::wait_until_shared(&dir)?;
     let first = first_process(&dir).ok_or_else(gone)?;
     let container = File::open(&dir).map_err(|_| gone())?;
@@ -36,12 +40,8 @@ pub fn exec(mut c: Container) -> Result<u8> {
         cgroup => cgroup?,
     };
     drop(lock);
-    let environ = cat_bytes(format!("/proc/{}/environ", first.pid)).map_err(|_| gone())?;
-    c.env = environment::merge(environment::of_process(&environ), c.env);
+    recall(&mut c, notes::read(&container));
     c.capabilities = u64::from_str_radix(&field(&first.status, "CapBnd").concat(), 16).unwrap_or(0);
-    if c.user.is_none() && !caller::is_rootless() {
-        c.user = user_of(&first.status); // a user has one id only
-    }
     let stat = File::open(format!("/proc/{}/stat", first.pid)).map_err(|_| gone())?;
     let outcome = enter(&c, &first, &cgroup);
     cgroup.leave(&container);
@@ -63,11 +63,24 @@ fn is_ending(stat: &File) -> bool {
     flags.parse::<u32>().is_ok_and(|flags| flags & PF_EXITING != 0)
 }
 
-/// Real user and group of a process, by its /proc/PID/status.
-fn user_of(status: &str) -> Option<(u32, u32)> {
-    let uid = field(status, "Uid").first()?.parse().ok()?;
-    let gid = field(status, "Gid").first()?.parse().ok()?;
-    Some((uid, gid))
+/// What `run` was told holds for exec too, unless exec was told otherwise: whatever has become of
+/// PID 1, its memory and its user.
+fn recall(c: &mut Container, notes: Notes) {
+    let mut env = notes.env;
+    if env.is_empty() {
+        env = environment::defaults(&c.name, None);
+    }
+    c.env = environment::merge(env, take(&mut c.env));
+    if c.user.is_empty() {
+        c.user = notes.user;
+    }
+    if c.workdir.as_os_str().is_empty() {
+        c.workdir = notes.workdir;
+    }
+    if c.workdir.as_os_str().is_empty() {
+        c.workdir = "/".into();
+    }
+    c.ulimits = notes.ulimits;
 }
 
 /// Starts the command in the namespaces of a container's first process, and waits for it.
@@ -118,8 +131,9 @@ fn become_command(
     sys::close_others(3, &[parent.as_fd()]);
     talk::wait_for_word(parent)?;
     enter_workdir(c, Make::Nothing)?;
-    lock_down(c, parent)?;
-    execute(c)
+    let user = users::find(&c.user)?;
+    lock_down(c, &user, parent)?;
+    execute(c, &user)
 }
 
 fn attend(pid: i32, child: &UnixStream) -> Result<u8> {
@@ -130,118 +144,85 @@ fn attend(pid: i32, child: &UnixStream) -> Result<u8> {
     wait(pid, &lent)
 }
 
-// ---- ps -----------------------------------------------------------------------------------------
+// ---- stop and kill ------------------------------------------------------------------------------
 
-/// A line of `husk ps`: when the container was started, its name, and the rest.
-type Row = (u64, String, String);
+/// A container's directory, by its name and open.
+type Found = (PathBuf, OwnedFd);
 
-/// `husk ps`: the youngest first.
-pub fn ps() -> Result<u8> {
-    cgroups::check_proc()?;
-    let titles = "PID      ADDRESS        MEMORY     AGE   COMMAND";
-    let mut rows: Vec<Row> = living()?.iter().filter_map(|dir| row(dir)).collect();
-    rows.push((u64::MAX, "CONTAINER".into(), titles.into()));
-    rows.sort();
-    let width = rows.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
-    let mut text = String::new();
-    for (_, name, rest) in rows.iter().rev() {
-        text.push_str(&format!("{name:width$}  {rest}\n"));
-    }
-    print(&text)?;
-    Ok(0)
-}
-
-fn row(dir: &Path) -> Option<Row> {
-    let pid = first_process(dir)?.pid;
-    let start = start_time(pid)?;
-    let uptime = cat("/proc/uptime").ok()?;
-    let uptime: u64 = uptime.split('.').next()?.parse().ok()?;
-    let age = age(uptime.saturating_sub(start / 100));
-    let memory = memory(dir);
-    let ip = address(pid).unwrap_or("-".into());
-    let command = cat(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
-    let command: String = command.chars().take(40).collect();
-    let command = plain(&command);
-    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {age:4}  {}", command.trim_end());
-    Some((start, dir.file_name()?.to_string_lossy().into(), rest))
-}
-
-/// proc_pid_stat(5): field 22 is the start, in ticks since boot. Field 2, in parentheses, is a name
-/// and may hold anything.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = cat(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split(' ').nth(20)?.parse().ok()
-}
-
-/// In the largest unit of which there are at least two.
-fn age(seconds: u64) -> String {
-    for (unit, letter) in [(86400, 'd'), (3600, 'h'), (60, 'm')] {
-        if seconds >= 2 * unit {
-            return format!("{}{letter}", seconds / unit);
-        }
-    }
-    format!("{seconds}s")
-}
-
-fn memory(dir: &Path) -> String {
-    let bytes = cat(dir.join("memory.current")).unwrap_or_default();
-    match bytes.trim().parse::<f64>() {
-        Ok(bytes) => format!("{:.1}M", bytes / 1048576.0),
-        Err(_) => "-".into(), // no memory controller
-    }
-}
-
-/// Each of the namespace's own addresses stands before "/32 host LOCAL".
-fn address(pid: i32) -> Option<String> {
-    let routes = cat(format!("/proc/{pid}/net/fib_trie")).ok()?;
-    for text in routes.split("/32 host LOCAL") {
-        let ip = text.split_whitespace().last().unwrap_or_default();
-        if ip.starts_with("10.77.") && ip != "10.77.0.1" {
-            return Some(ip.into());
-        }
-    }
-    None
-}
-
-// ---- stop ---------------------------------------------------------------------------------------
-
-/// `husk stop`: SIGTERM to all of them; then wait for each, and kill what is left.
+/// `husk stop`: a signal to all of them; then wait for each, and kill what is left.
 pub fn stop(wanted: &Stop) -> Result<u8> {
-    cgroups::check_proc()?;
-    let mut found = vec![];
-    let mut missing = vec![];
-    let living = living()?;
-    for name in &wanted.names {
-        match signal_first(&living, &name.to_string_lossy()) {
-            Ok(container) => found.push(container),
-            Err(Error { why, .. }) => missing.push(why),
-        }
-    }
+    let (found, mut missing) = signal_all(&wanted.names, |container| {
+        let own = notes::read(container).stop_signal;
+        wanted.signal.or(own).unwrap_or(libc::SIGTERM)
+    })?;
     let deadline = Instant::now() + Duration::from_secs(wanted.time.into());
     for (dir, fd) in found {
         let own = by_number(&fd); // the name may be another's soon
         wait_while(deadline, || is_populated(&own));
-        let is_dead = !is_populated(&own) || cgroups::kill_rest(&own);
-        if !is_dead || !containers::wait_for_end(&own, &dir) {
-            missing.push(format!("{}: still there", dir.display()));
+        missing.extend(end(&dir, &own));
+    }
+    complain_of(missing)
+}
+
+/// Ends what is left of a container. Returns what is wrong if something stays.
+fn end(dir: &Path, own: &Path) -> Option<String> {
+    let is_dead = !is_populated(own) || cgroups::kill_rest(own);
+    if is_dead && containers::wait_for_end(own, dir) {
+        return None;
+    }
+    Some(format!("{}: still there", dir.display()))
+}
+
+/// `husk kill`: only the signal. What SIGKILL ends is gone when husk returns.
+pub fn kill(wanted: &Kill) -> Result<u8> {
+    let (found, mut missing) = signal_all(&wanted.names, |_| wanted.signal)?;
+    for (dir, fd) in found {
+        if wanted.signal == libc::SIGKILL {
+            missing.extend(end(&dir, &by_number(&fd)));
         }
     }
+    complain_of(missing)
+}
+
+/// Sends a signal to the first process of each. Returns what it found, and why not the others.
+fn signal_all(
+    names: &[OsString],
+    signal_of: impl Fn(&File) -> i32,
+) -> Result<(Vec<Found>, Vec<String>)> {
+    cgroups::check_proc()?;
+    let living = living()?;
+    let mut found = vec![];
+    let mut missing = vec![];
+    for name in names {
+        match open_cgroup(&living, &name.to_string_lossy()) {
+            Ok((dir, container)) => {
+                signal_first(&container, signal_of(&container));
+                found.push((dir, container.into()));
+            }
+            Err(Error { why, .. }) => missing.push(why),
+        }
+    }
+    Ok((found, missing))
+}
+
+fn open_cgroup(living: &[PathBuf], name: &str) -> Result<(PathBuf, File)> {
+    let dir = find(living, name)?;
+    let container = attempt(dir.display(), File::open(&dir))?;
+    Ok((dir, container))
+}
+
+fn signal_first(container: &File, signal: i32) {
+    if let Some(first) = first_process(&by_number(container)) {
+        wake_husk(&first);
+        let _ = sys::pidfd_send_signal(&first.pidfd, signal);
+    }
+}
+
+fn complain_of(missing: Vec<String>) -> Result<u8> {
     if missing.is_empty() {
         return Ok(0);
     }
     Err(error(missing.join("; ")))
-}
-
-/// SIGTERM to a container's first process. Returns its directory, by name and open.
-fn signal_first(living: &[PathBuf], name: &str) -> Result<(PathBuf, OwnedFd)> {
-    let dir = find(living, name)?;
-    let fd: OwnedFd = attempt(dir.display(), File::open(&dir))?.into();
-    if let Some(first) = first_process(&by_number(&fd)) {
-        wake_husk(&first);
-        let _ = sys::pidfd_send_signal(&first.pidfd, libc::SIGTERM);
-    }
-    Ok((dir, fd))
 }
 
 /// A foreground container's husk, its parent, may be stopped, and could not clean up.

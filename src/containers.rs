@@ -5,6 +5,7 @@
 use crate::cgroups::{self, cgroups_below, is_populated, wait_while};
 use crate::step::{Result, attempt, cat, echo, error, say_step, step};
 use crate::sys;
+use nix::sched::{CloneFlags, setns};
 use nix::unistd;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::hash::{BuildHasher, RandomState};
@@ -245,7 +246,8 @@ fn is_kept(locks: &File, dir: &Path) -> bool {
     true
 }
 
-/// The container of that name, or the only one whose name begins like that.
+/// The container of that name, or the only one whose generated name begins like that. A name that
+/// somebody has given stands for itself alone: "db" is not "db-copy" when db has ended.
 pub fn find(living: &[PathBuf], wanted: &str) -> Result<PathBuf> {
     let mut similar = vec![];
     for dir in living {
@@ -253,7 +255,7 @@ pub fn find(living: &[PathBuf], wanted: &str) -> Result<PathBuf> {
         if name == wanted {
             return Ok(dir.clone());
         }
-        if name.starts_with(wanted) && !wanted.is_empty() {
+        if is_generated(&name) && name.starts_with(wanted) && !wanted.is_empty() {
             similar.push(dir);
         }
     }
@@ -262,6 +264,30 @@ pub fn find(living: &[PathBuf], wanted: &str) -> Result<PathBuf> {
         [] => Err(error(format!("{wanted}: no such container"))),
         _ => Err(error(format!("{wanted}: several containers begin like that"))),
     }
+}
+
+/// A name for a container that was given none. It begins with a letter: a host name of digits alone
+/// would be taken for an address.
+pub fn generate_name() -> String {
+    format!("{:08x}", random() | 0xa000_0000)
+}
+
+/// Has it that form? (Whoever gives a name of that form means it.)
+fn is_generated(name: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.len() == 8 && name.bytes().all(is_hex) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Enters the network of a living container, if there is one whose it is to be.
+pub fn join_network(of: Option<&str>) -> Result<()> {
+    let Some(name) = of else { return Ok(()) };
+    let dir = find(&living()?, name)?;
+    let _lock = wait_until_shared(&dir)?;
+    let Some(first) = cgroups::first_process(&dir) else {
+        return Err(error(format!("{name}: not running")));
+    };
+    let pid = first.pid;
+    step!(setns(&first.pidfd, CloneFlags::CLONE_NEWNET), "nsenter --target {pid} --net")
 }
 
 /// Waits until the container's first process is its command, and keeps others from ending it while

@@ -8,21 +8,19 @@ use std::path::Path;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// docker's. A container with a terminal also has the caller's TERM.
-pub fn defaults(hostname: &str, user: Option<(u32, u32)>, term: Option<&OsStr>) -> Vec<CString> {
-    let is_root = user.is_none_or(|(uid, _)| uid == 0);
-    let home = if is_root { "HOME=/root" } else { "HOME=/" };
-    let mut env = vec![c_string(PATH), c_string(home), c_string(format!("HOSTNAME={hostname}"))];
+/// docker's, but for HOME, which depends on the user. A container with a terminal also has the
+/// caller's TERM.
+pub fn defaults(hostname: &str, term: Option<&OsStr>) -> Vec<CString> {
+    let mut env = vec![c_string(PATH), c_string(format!("HOSTNAME={hostname}"))];
     if let Some(term) = term {
         env.push(c_string([OsStr::new("TERM="), term].join(OsStr::new(""))));
     }
     env
 }
 
-/// The variables of a process, from its /proc/PID/environ.
-pub fn of_process(environ: &[u8]) -> Vec<CString> {
-    let pairs = environ.split(|byte| *byte == 0);
-    pairs.filter(|pair| !pair.is_empty()).map(|pair| c_string(OsStr::from_bytes(pair))).collect()
+/// With HOME, unless there is one.
+pub fn with_home(env: &[CString], home: &str) -> Vec<CString> {
+    merge(vec![c_string(format!("HOME={home}"))], env.to_vec())
 }
 
 /// The old variables, unless new ones have the same name; sorted.

@@ -7,24 +7,30 @@ mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
 mod cgroups; //     any cgroup: who is in it, how it ends
 mod cli; //         the command line becomes a `Container`
-mod commands; //    coming back to a container: exec, ps, stop
+mod commands; //    coming back to a container: exec, stop, kill
 mod containers; //  the list of containers: names, locks, marks, sweep
 mod devices; //     devices of the host's, and which a cgroup may use
+mod docker; //      docker's other options
 mod environment; // the command's variables
 mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
+mod init; //        PID 1 for commands that do not expect to be it
+mod listing; //     the list of containers: ps
 mod lockdown; //    capabilities, and the system calls that are refused
 mod mounts; //      docker's mounts, devices and masked paths
 mod netlink; //     messages to the kernel's network
+mod notes; //       what exec and stop have to know, kept by the kernel
 #[cfg(feature = "oci")]
 mod oci; //         the appendix: containers for docker, podman and Kubernetes
 mod paths; //       C strings, and paths that can't lead out
+mod rlimits; //     limits of a process
 mod shield; //      nobody in a container writes to husk's own file
 mod step; //        `step!`: say it, do it, name it when it fails
 mod sys; //         system calls that std and nix lack; all `unsafe`
 mod sysctl; //      settings of the container's network
 mod talk; //        what parent and child say to each other
 mod terminal; //    the caller's terminal, signals, waiting
+mod users; //       names of users and groups
 mod values; //      what the values of options may be
 mod words; //       the words of a command line
 
@@ -42,7 +48,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{self, Gid, Uid};
+use nix::unistd;
 use paths::{Make, Tree};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -54,6 +60,7 @@ use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use step::{Error, Result, attempt, echo, error, say, say_step};
+use users::User;
 
 /// Picks the command.
 fn main() -> ExitCode {
@@ -68,8 +75,9 @@ fn main() -> ExitCode {
         Ok(cli::Command::Print(text)) => step::print(text).map(|()| 0),
         Ok(cli::Command::Run(container)) => run(&container),
         Ok(cli::Command::Exec(container)) => commands::exec(*container),
-        Ok(cli::Command::Ps) => commands::ps(),
+        Ok(cli::Command::Ps { names_only }) => listing::ps(names_only),
         Ok(cli::Command::Stop(stop)) => commands::stop(&stop),
+        Ok(cli::Command::Kill(kill)) => commands::kill(&kill),
         Err(why) => Err(why),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| error.report()))
@@ -89,12 +97,18 @@ pub struct Container {
     storage: Option<String>,       // bytes for its changes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
     namespaces: i32,
-    bridge: bool, // or an empty network namespace, or the host's network
+    bridge: bool,               // or an empty network namespace, or the host's network
+    network_of: Option<String>, // another container
+    resolv_conf: Vec<String>,   // lines of it
+    sysctls: Vec<(String, String)>,
     capabilities: u64,
-    user: Option<(u32, u32)>, // UID and GID; by default root
+    user: String, // see users::find; by default root
+    ulimits: String,
     env: Vec<CString>,
     workdir: PathBuf,
     command: Vec<CString>,
+    init: bool, // PID 1 is husk's
+    stop_signal: i32,
     detach: bool,
 }
 
@@ -102,13 +116,18 @@ impl Container {
     fn shares_network(&self) -> bool {
         self.namespaces & libc::CLONE_NEWNET == 0
     }
+
+    fn uses_host_network(&self) -> bool {
+        self.shares_network() && self.network_of.is_none()
+    }
 }
 
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?;
-    shield::raise_if_needed(c.capabilities, lockdown::kept())?;
+    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
     terminal::prepare(c.detach)?;
+    containers::join_network(c.network_of.as_deref())?;
     let cgroup = create_cgroup(c)?; // 1
     let outcome = match clone(c.namespaces, cgroup.as_ref()) {
         Ok((0, parent)) => {
@@ -131,11 +150,16 @@ fn become_container(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     sys::close_others(3, &[parent.as_fd()]);
     enter_namespaces(c)?; // 2
     set_hostname(c)?; // 3
-    let kept = build_root(c)?; // 4
+    let mut kept = build_root(c)?; // 4
     let ip = talk::wait_for_word(parent)?;
-    configure_network(c, ip, kept)?; // 5
-    lock_down(c, parent)?; // 6
-    execute(c) // 7
+    configure_network(c, ip, &mut kept)?; // 5
+    sysctl::set(&kept.sysctl, &c.sysctls)?;
+    let user = users::find(&c.user)?;
+    lock_down(c, &user, parent)?; // 6
+    if c.init {
+        init::stay_behind(&c.command)?;
+    }
+    execute(c, &user) // 7
 }
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
@@ -153,6 +177,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         cgroup.remove();
         return Err(why);
     }
+    notes::keep(&cgroup.fd, &c.user, &c.ulimits, c.stop_signal, &c.workdir, &c.env);
     Ok(Some(cgroup))
 }
 
@@ -240,12 +265,14 @@ fn build_root(c: &Container) -> Result<Kept> {
     terminal::reopen_by(mounts.iter().map(|made| &made.mount))?;
     let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    let files = etc::files(&c.hostname, c.shares_network());
-    mounts.extend(mounts::make_files("/etc", &files, c.read_only)?);
+    let files = etc::files(&c.hostname, c.uses_host_network(), &c.resolv_conf);
+    let mut others = mounts::make_files("/etc", &files, c.read_only)?;
+    others.extend(shared);
+    mounts::sort(&mut others);
     let hosts = File::options().append(true).open("/dev/hosts");
     let hosts = attempt("/dev/hosts", hosts)?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
-    mounts.extend(shared);
+    mounts.extend(others);
     // It shows the processes of its own PID namespace, proc(5).
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -267,7 +294,7 @@ fn build_root(c: &Container) -> Result<Kept> {
 
 /// What the host shares, opened while its paths can be followed.
 fn bind_shared(c: &Container) -> Result<Vec<Detached>> {
-    let mut shared = mounts::bind_volumes(&c.volumes)?;
+    let mut shared = mounts::make_volumes(&c.volumes)?;
     for device in &c.devices {
         let mount = mounts::bind(AT_FDCWD, &device.source, mounts::DEVICE, false)?;
         device.check(&mount)?;
@@ -296,7 +323,7 @@ fn mount_root(c: &Container) -> Result<()> {
         let target = Path::new("/dev/root");
         return step!(mounts::place(&root, Tree::Own, target), "mount --move (it) /dev/root");
     }
-    let user = if is_rootless() { ",userxattr" } else { "" };
+    let user = mounts::attributes_option(is_rootless(), "/dev/upper");
     let layers = format!("lowerdir=.,upperdir=/dev/upper,workdir=/dev/work{user}");
     step!(
         mount(Some("overlay"), "/dev/root", Some("overlay"), nodev, Some(layers.as_str())),
@@ -339,7 +366,7 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
 }
 
 /// The container's side: an interface is configured from inside its namespace.
-fn configure_network(c: &Container, ip: Ipv4Addr, mut kept: Kept) -> Result<()> {
+fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()> {
     if c.shares_network() {
         return Ok(());
     }
@@ -360,13 +387,13 @@ fn configure_network(c: &Container, ip: Ipv4Addr, mut kept: Kept) -> Result<()> 
 
 /// Now the process becomes as weak as its command may be. The order is not free: the bounding set
 /// and the ids need capabilities, the filter needs no_new_privs.
-pub fn lock_down(c: &Container, parent: &UnixStream) -> Result<()> {
+pub fn lock_down(c: &Container, user: &User, parent: &UnixStream) -> Result<()> {
     say("6. lock-down");
+    rlimits::set(&c.ulimits)?;
     let kept = limit_capabilities(c.capabilities)?;
-    let (uid, gid) = c.user.unwrap_or_default();
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let User { uid, gid, ref groups, .. } = *user;
     if !is_rootless() {
-        step!(unistd::setgroups(&[]), "setpriv --clear-groups")?;
+        step!(unistd::setgroups(groups), "setpriv --groups {groups:?}")?;
     }
     step!(unistd::setresgid(gid, gid, gid), "setpriv --regid {gid}")?;
     step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid {uid}")?;
@@ -407,14 +434,15 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
 // ---- 7. exec ------------------------------------------------------------------------------------
 
 /// The child's last step: the command takes its place, with nothing of husk's but 0, 1 and 2.
-pub fn execute(c: &Container) -> Result<Infallible> {
+pub fn execute(c: &Container, user: &User) -> Result<Infallible> {
     say("7. exec");
     terminal::leave(c.detach)?;
     let name = c.command[0].to_string_lossy();
     say_step(format_args!("exec {name}"));
+    let env = environment::with_home(&c.env, &user.home);
     let mut failure = Error { status: 127, why: format!("{name}: not found") };
-    for file in environment::candidates(&c.command[0], &c.env) {
-        let Err(errno) = unistd::execve(&file, &c.command, &c.env);
+    for file in environment::candidates(&c.command[0], &env) {
+        let Err(errno) = unistd::execve(&file, &c.command, &env);
         match errno {
             Errno::ENOENT if !paths::exists(&file) => {}
             Errno::ENOTDIR => {}
@@ -439,7 +467,7 @@ fn attend(c: &Container, pid: i32, child: &UnixStream, cgroup: Option<&Cgroup>) 
         containers::sweep(containers::SOME); // now, because the child is busy
     }
     talk::wait_for_exec(child)?;
-    if shield::is_husk(pid) {
+    if !c.init && shield::is_husk(pid) {
         let name = c.command[0].to_string_lossy();
         return Err(Error { status: 126, why: format!("{name}: is husk itself") });
     }

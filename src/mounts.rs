@@ -2,14 +2,15 @@
 //! are made detached, while the host's files can be seen, and placed when only ROOTFS's are left.
 
 use crate::paths::{Make, Tree, is_dir};
-use crate::step::{Result, attempt, step};
+use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -79,9 +80,16 @@ pub struct Detached {
     pub target: PathBuf,
 }
 
-/// A directory or file of the host that a container shares.
+/// What --volume and --tmpfs mount.
+pub enum Source {
+    /// A directory or file of the host, which the container shares.
+    Host(PathBuf),
+    /// A new tmpfs, by its options.
+    Tmpfs(String),
+}
+
 pub struct Volume {
-    pub source: PathBuf,
+    pub source: Source,
     pub target: PathBuf,
     pub read_only: bool,
 }
@@ -193,19 +201,54 @@ pub fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
     Ok(mounts)
 }
 
-/// Clones of what the host shares. They are opened while its paths can be followed.
-pub fn bind_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
+/// What the command line asks for, made while the host's paths can be followed.
+pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for volume in volumes {
         let mut attributes = libc::MOUNT_ATTR_NODEV;
         if volume.read_only {
             attributes |= libc::MOUNT_ATTR_RDONLY;
         }
-        let mount = bind(AT_FDCWD, &volume.source, attributes, true)?;
+        let mount = match &volume.source {
+            Source::Host(path) => bind(AT_FDCWD, path, attributes, true)?,
+            Source::Tmpfs(options) if options.contains("size=") => new_mount("tmpfs", options)?,
+            Source::Tmpfs(options) => new_mount("tmpfs", &format!("{},{options}", storage(None)?))?,
+        };
         mounts.push(Detached { mount, target: volume.target.clone() });
     }
     Ok(mounts)
 }
+
+/// What is mounted right in a directory or deeper, if anything is.
+pub fn first_below(dir: &Path) -> Option<PathBuf> {
+    let mounts = cat("/proc/self/mountinfo").ok()?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(PathBuf::from).find(|point| point.starts_with(dir) && point != dir)
+}
+
+/// The option of an overlay(5) whose upper layer is this directory. It notes in attributes what it
+/// hides of the lower one: a user's begin with "user.".
+pub fn attributes_option(is_rootless: bool, upper: &str) -> &'static str {
+    if !is_rootless {
+        return "";
+    }
+    let probed = File::open(upper).map(|dir| sys::fsetxattr(&dir, "user.husk", b""));
+    if matches!(probed, Ok(Err(Errno::EOPNOTSUPP))) && io::stderr().is_terminal() {
+        let _ = io::stderr().write_all(OLD_KERNEL.as_bytes());
+    }
+    ",userxattr"
+}
+
+const OLD_KERNEL: &str = "\
+husk: before Linux 6.6 a user can't remove or rename directories that came with ROOTFS (EIO): \
+copy it and use --writable, or be root\n";
+
+/// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
+pub fn sort(mounts: &mut [Detached]) {
+    mounts.sort_by_key(|made| made.target.components().count());
+}
+
+const KINDS: &str = "a directory can't be mounted on a file, nor a file on a directory";
 
 /// Places mounts one after the other, and covers what is not for containers in /sys and /proc. The
 /// first is /dev.
@@ -217,7 +260,12 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
         }
         let (tree, base) = above;
         let shown = base.join(target);
-        step!(place(mount, tree, target), "mount --move (it) {}", shown.display())?;
+        let shown = shown.display();
+        say_step(format_args!("mount --move (it) {shown}"));
+        match place(mount, tree, target) {
+            Err(Errno::ENOTDIR) => return Err(error(format!("{shown}: {KINDS}"))),
+            placed => attempt(format_args!("mount --move (it) {shown}"), placed)?,
+        }
         if [Path::new("/dev"), Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
             // What follows may lie in it: by no path that ROOTFS could steer.
             above = (Tree::Below(mount.as_fd()), target);
@@ -231,6 +279,9 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
 pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
     let make = if is_dir(mount) { Make::Dir } else { Make::File };
     let place = tree.open_or_make(target, make)?;
+    if is_dir(mount) != is_dir(&place) {
+        return Err(Errno::ENOTDIR); // move_mount(2) would say EINVAL
+    }
     sys::move_mount(mount, &place)
 }
 

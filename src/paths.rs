@@ -31,6 +31,12 @@ pub fn is_dir(file: impl AsFd) -> bool {
     meta.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
 
+/// Is it a regular file?
+pub fn is_file(file: impl AsFd) -> bool {
+    let Ok(meta) = stat::fstat(file) else { return false };
+    meta.st_mode & libc::S_IFMT == libc::S_IFREG
+}
+
 /// What a missing path is to become.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Make {

@@ -20,9 +20,10 @@ use std::process::Command;
 use std::{env, fs};
 
 /// `is_husk` is enough only where no code of ROOTFS, as its loader, can run as husk, and without
-/// the capabilities that have other ways to a program's file: those beyond `usual`.
-pub fn raise_if_needed(capabilities: u64, usual: u64) -> Result<()> {
-    if cfg!(target_feature = "crt-static") && capabilities & !usual == 0 {
+/// the capabilities that have other ways to a program's file: those beyond `usual`. Nor is it where
+/// husk stays in there.
+pub fn raise_if_needed(capabilities: u64, usual: u64, stays: bool) -> Result<()> {
+    if cfg!(target_feature = "crt-static") && capabilities & !usual == 0 && !stays {
         return Ok(());
     }
     raise()

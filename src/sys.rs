@@ -41,6 +41,12 @@ pub fn clone3(namespaces: c_int, cgroup: Option<BorrowedFd>) -> Result<c_int, Er
     Errno::result(pid).map(|pid| pid as c_int)
 }
 
+/// fork(2): in the child 0. (A command's filter refuses clone3.)
+pub fn fork() -> Result<c_int, Errno> {
+    // SAFETY: husk has no threads that could hold a lock in the copy.
+    Errno::result(unsafe { libc::fork() })
+}
+
 /// pidfd_open(2): a descriptor of a process, whose number may be another's later.
 pub fn pidfd_open(pid: c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: integers only.
@@ -62,6 +68,38 @@ pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<ExitStatus>, Errno> {
     // SAFETY: the kernel writes one integer.
     let changed = Errno::result(unsafe { libc::waitpid(pid, &mut status, flags) })?;
     Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
+}
+
+/// The same of any child.
+pub fn wait_for_any(flags: c_int) -> Result<Option<(c_int, ExitStatus)>, Errno> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one integer.
+    let pid = Errno::result(unsafe { libc::waitpid(-1, &mut status, flags) })?;
+    Ok((pid != 0).then(|| (pid, ExitStatus::from_raw(status))))
+}
+
+/// sigwaitinfo(2): the next of these signals, which are blocked.
+pub fn sigwaitinfo(signals: &libc::sigset_t) -> Result<c_int, Errno> {
+    // SAFETY: the kernel reads one set; nobody wants to know more.
+    Errno::result(unsafe { libc::sigwaitinfo(signals, ptr::null_mut()) })
+}
+
+/// Writes a text over the command line and the environment of this process, as others see them in
+/// /proc/PID/cmdline and /proc/PID/environ, and NULs behind it. Without effect if they are unknown.
+pub fn overwrite_arguments(text: &[u8]) {
+    // proc_pid_stat(5): fields 48 and 51 are where they begin and where they end.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = fields.split_whitespace().skip(45).map_while(|word| word.parse().ok());
+    let (Some(start @ 1usize..), Some(end)) = (fields.next(), fields.nth(2)) else { return };
+    let length = usize::saturating_sub(end, start);
+    let text = &text[..text.len().min(length.saturating_sub(1))];
+    // SAFETY: execve(2) put these strings on our stack, one after the other, and nobody in this
+    // process reads them again. (std and libc have pointers to them: what they find are strings.)
+    unsafe {
+        ptr::write_bytes(start as *mut u8, 0, length);
+        ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, text.len());
+    }
 }
 
 /// Gives all signals their default actions, signal(7): what husk's caller ignores, and SIGPIPE,
@@ -108,6 +146,25 @@ pub fn close_others(first: c_uint, kept: &[BorrowedFd]) {
         }
         first = next.saturating_add(1);
     }
+}
+
+/// fsetxattr(2): an attribute of a file, xattr(7).
+pub fn fsetxattr(file: impl AsFd, name: &str, value: &[u8]) -> Result<(), Errno> {
+    let (fd, name, len) = (file.as_fd().as_raw_fd(), c_string(name), value.len());
+    // SAFETY: name and value outlive the call, and `len` is the value's length.
+    let set = unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), len, 0) };
+    Errno::result(set).map(drop)
+}
+
+/// fgetxattr(2): its value, which the kernel lets be 64 KiB long. ENODATA: there is none.
+pub fn fgetxattr(file: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0; 1 << 16];
+    let (fd, name) = (file.as_fd().as_raw_fd(), c_string(name));
+    let (start, len) = (value.as_mut_ptr(), value.len());
+    // SAFETY: the kernel writes `len` bytes at most.
+    let got = unsafe { libc::fgetxattr(fd, name.as_ptr(), start.cast(), len) };
+    value.truncate(Errno::result(got)? as usize);
+    Ok(value)
 }
 
 /// What is in the way of a lock: F_RDLCK or F_WRLCK.
@@ -230,6 +287,13 @@ pub fn capset(capabilities: u64) -> Result<(), Errno> {
     // SAFETY: both arrays are laid out as version 3 says, and outlive the call.
     let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
     Errno::result(set).map(drop)
+}
+
+/// setrlimit(2) of one of RLIMIT_*.
+pub fn setrlimit(resource: c_uint, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one rlimit.
+    Errno::result(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
 }
 
 /// seccomp(2) SECCOMP_SET_MODE_FILTER: from now on the kernel runs this program at every system

@@ -19,13 +19,56 @@ const NETWORK: [(&str, &str); 3] = [
 /// `dir` is /proc/sys, which is covered for everybody else.
 pub fn set_network(dir: &OwnedFd) -> Result<()> {
     for (file, value) in NETWORK {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let setting = fcntl::openat(dir, file, flags, Mode::empty());
+        let setting = open(dir, file);
         if matches!(setting, Err(Errno::ENOENT)) {
             continue; // a kernel without IPv6
         }
-        let setting = attempt(file, setting)?;
-        step!(unistd::write(&setting, value.as_bytes()), "echo {value} > /proc/sys/{file}")?;
+        write(&attempt(file, setting)?, file, value)?;
     }
     Ok(())
+}
+
+/// What --sysctl says: files and values.
+pub fn set(dir: &OwnedFd, wanted: &[(String, String)]) -> Result<()> {
+    for (file, value) in wanted {
+        let setting = attempt(format_args!("--sysctl {file}"), open(dir, file))?;
+        write(&setting, file, value)?;
+    }
+    Ok(())
+}
+
+fn open(dir: &OwnedFd, file: &str) -> Result<OwnedFd, Errno> {
+    fcntl::openat(dir, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn write(setting: &OwnedFd, file: &str, value: &str) -> Result<()> {
+    step!(unistd::write(setting, value.as_bytes()), "echo {value} > /proc/sys/{file}")?;
+    Ok(())
+}
+
+/// Settings of the namespaces that a container has for itself: all of the network's, and these. All
+/// others are the machine's.
+const OWN: [&str; 9] = [
+    "fs/mqueue/",
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shm_rmid_forced",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+];
+
+/// NAME=VALUE becomes a file below /proc/sys and what to write to it.
+pub fn parse(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let file = if name.contains('/') { name.into() } else { name.replace('.', "/") };
+    let is_own = is_network(&file) || OWN.iter().any(|own| file.starts_with(own));
+    let is_safe = !file.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    (is_own && is_safe).then(|| (file, value.into()))
+}
+
+pub fn is_network(file: &str) -> bool {
+    file.starts_with("net/")
 }

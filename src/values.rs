@@ -1,7 +1,8 @@
 //! What the values of options may be, each as a function from text to value; None is a bad one.
 
 use crate::devices;
-use crate::mounts::Volume;
+use crate::mounts::{Source, Volume};
+use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
@@ -23,22 +24,78 @@ pub fn name(text: &str) -> Option<String> {
     }
 }
 
-/// The last ":/" divides SRC from DST, so that SRC may hold colons.
-pub fn volume(value: &OsStr) -> Option<Volume> {
+/// The last ":/" divides SRC from DST, so that SRC may hold colons. The error is what was expected.
+pub fn volume(value: &OsStr) -> Result<Volume, &'static str> {
     let (paths, read_only) = match value.as_bytes() {
         [paths @ .., b':', b'r', b'o'] => (paths, true),
         [paths @ .., b':', b'r', b'w'] | paths => (paths, false),
     };
-    let colon = paths.windows(2).rposition(|two| two == b":/")?;
+    let Some(colon) = paths.windows(2).rposition(|two| two == b":/") else {
+        return Err(match paths {
+            _ if paths.contains(&b':') => "an absolute DST",
+            _ => "SRC:DST[:ro]; an empty directory is made by --tmpfs DST",
+        });
+    };
     let source = PathBuf::from(OsStr::from_bytes(&paths[..colon]));
-    let target = PathBuf::from(OsStr::from_bytes(&paths[colon + 1..]));
-    // What is in /proc would be hidden by the container's own. A colon is taken for the beginning
-    // of an option of docker's that husk does not have, such as ":ro,z".
-    let is_good = target.file_name().is_some()
-        && !target.starts_with("/proc")
-        && source.is_absolute()
-        && !paths[colon + 1..].contains(&b':');
-    is_good.then_some(Volume { source, target, read_only })
+    if !source.is_absolute() {
+        return Err("an absolute SRC, such as $PWD/dir (there are no named volumes)");
+    }
+    let target = &paths[colon + 1..];
+    if target.contains(&b':') {
+        return Err("no option but :ro or :rw behind SRC:DST");
+    }
+    let target = mount_point(OsStr::from_bytes(target))?;
+    Ok(Volume { source: Source::Host(source), target, read_only })
+}
+
+/// Where something can be mounted.
+fn mount_point(path: &OsStr) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(path);
+    if !path.is_absolute() {
+        return Err("an absolute DST");
+    }
+    if path.file_name().is_none() {
+        return Err("a DST other than / (which is ROOTFS)");
+    }
+    if path.starts_with("/proc") {
+        return Err("a DST outside of /proc (which is the container's own)");
+    }
+    Ok(path)
+}
+
+/// DIR[:OPTION,OPTION...]: a new tmpfs(5), by docker's default not for programs.
+pub fn tmpfs(value: &OsStr) -> Result<Volume, &'static str> {
+    let bytes = value.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
+    let target = mount_point(OsStr::from_bytes(&bytes[..colon]))?;
+    let asked = str::from_utf8(bytes.get(colon + 1..).unwrap_or_default()).unwrap_or(":");
+    let mut options = vec!["nosuid".into(), "nodev".into()];
+    let mut is_noexec = true;
+    let mut mode = "1777";
+    for word in asked.split(',').filter(|word| !word.is_empty()) {
+        let (key, text) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "size" => options.push(format!("size={}", size(text).ok_or("size=SIZE (64m)")?)),
+            "mode" => mode = octal(text).ok_or("mode=OCTAL (1777)")?,
+            "uid" | "gid" => {
+                options.push(format!("{key}={}", id(text).ok_or("uid=NUMBER and gid=NUMBER")?));
+            }
+            "ro" => options.push("ro".into()),
+            "exec" => is_noexec = false,
+            "rw" | "noexec" | "nosuid" | "nodev" => {} // so it is
+            _ => return Err("DIR[:size=SIZE,mode=OCTAL,uid=NUMBER,gid=NUMBER,exec,ro]"),
+        }
+    }
+    options.push(format!("mode={mode}"));
+    if is_noexec {
+        options.push("noexec".into());
+    }
+    Ok(Volume { source: Source::Tmpfs(options.join(",")), target, read_only: false })
+}
+
+fn octal(text: &str) -> Option<&str> {
+    let mode = u32::from_str_radix(text, 8).ok()?;
+    (mode <= 0o7777).then_some(text)
 }
 
 /// SRC[:DST][:rwm] becomes SRC, DST and what is allowed.
@@ -87,8 +144,45 @@ pub fn limit(text: &str) -> Option<(String, String)> {
     is_good.then(|| (file.into(), value.into()))
 }
 
-pub fn user(text: &str) -> Option<(u32, u32)> {
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    let id = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX); // setresuid(2)
-    Some((id(uid)?, id(gid)?))
+/// NAME or UID, and maybe :GROUP, likewise. Whom they mean, the container's own files say.
+pub fn user(text: &str) -> Option<String> {
+    let (name, group) = text.split_once(':').unwrap_or((text, "0"));
+    (is_account(name) && is_account(group)).then(|| text.into())
+}
+
+/// May it be a user's or a group's name or number?
+pub fn is_account(text: &str) -> bool {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return id(text).is_some();
+    }
+    let is_legal = |c: char| !c.is_control() && !c.is_whitespace() && !":,".contains(c);
+    text.chars().all(is_legal) && !text.starts_with('-')
+}
+
+/// A user's or a group's number. The last one means "no change" to setresuid(2).
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
+}
+
+/// A signal, by its number or its name, with SIG or without, in any case; signal(7).
+pub fn signal(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let text = text.to_ascii_uppercase();
+    let name = text.strip_prefix("SIG").unwrap_or(&text);
+    if let Some(above) = name.strip_prefix("RTMIN") {
+        return real_time(34, above);
+    }
+    if let Some(below) = name.strip_prefix("RTMAX") {
+        return real_time(64, below);
+    }
+    let signal: Signal = format!("SIG{name}").parse().ok()?;
+    Some(signal as i32)
+}
+
+/// The C library keeps 32 and 33 for itself, so RTMIN is 34.
+fn real_time(base: i32, offset: &str) -> Option<i32> {
+    let offset: i32 = if offset.is_empty() { 0 } else { offset.parse().ok()? };
+    (34..=64).contains(&(base + offset)).then_some(base + offset)
 }

@@ -72,8 +72,4 @@ impl Line {
     pub fn bad(&self, value: &OsStr, expected: &str) -> Error {
         error(format!("{} {}: expected {expected}", self.option, value.display()))
     }
-
-    pub fn unknown(&self) -> Error {
-        error(format!("unknown option {}: see husk --help", self.option))
-    }
 }

@@ -92,9 +92,9 @@ fn refused_options() {
         (&["--cap-add", "FLY"], &["FLY"]),
         (&["--cap-drop", "CAP_FLY"], &["CAP_FLY"]),
         (&["--cap-add", ""], &["--cap-add"]),
-        (&["-u", "nobody"], &["nobody"]),
+        (&["-u", "somebody"], &["somebody"]),
         (&["-u", "1:"], &["-u"]),
-        (&["-u", "1:x"], &["1:x"]),
+        (&["-u", "1:nonesuch"], &["nonesuch"]),
         (&["-u", "-1"], &["-1"]),
         (&["-u", "4294967295"], &["4294967295"]),
         (&["-u", "4294967296"], &["4294967296"]),
@@ -144,6 +144,14 @@ fn refused_words() {
         (&["stop", "-t", "soon", "walnut"], &["soon"]),
         (&["stop", "-t", "-1", "walnut"], &["-1"]),
         (&["ps", "walnut"], &["ps"]),
+        (&["ps", "-a"], &["-a"]),
+        (&["kill"], &["CONTAINER"]),
+        (&["kill", "walnut"], &["walnut"]),
+        (&["kill", "-s", "FLY", "walnut"], &["FLY"]),
+        (&["kill", "-s", "65", "walnut"], &["65"]),
+        (&["kill", "-s", "33x", "walnut"], &["33x"]),
+        (&["kill", "-s", "RTMIN+31", "walnut"], &["RTMIN+31"]),
+        (&["stop", "-s", "0", "walnut"], &["-s 0"]),
     ] {
         host.husk(args).refused(125, words);
     }

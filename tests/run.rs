@@ -237,7 +237,6 @@ fn volumes() {
     for (volume, script, out) in [
         (from("", "/data"), "cat /data/file; echo a > /data/dir/a", "text"),
         (from("", "/made/for/it"), "ls /made/for/it", "dir\nfile\nlink"),
-        (from("dir", "/etc:ro"), "cat /etc/a", "a"),
         (from("file", "/etc/passwd"), "cat /etc/passwd", "text"),
         (from("file", "/no/such/file"), "cat /no/such/file; echo b >> /no/such/file", "text"),
         (from("link", "/here"), "cat /here", "text\nb"),
@@ -267,7 +266,7 @@ fn volumes() {
     // docker's other options are not taken for a part of the name.
     for option in ["ro,z", "z", "rshared"] {
         let volume = from("", "/data") + ":" + option;
-        host.inside(&["-v", &volume], "true").refused(125, &["-v", "expected SRC:DST[:ro]"]);
+        host.inside(&["-v", &volume], "true").refused(125, &["-v", ":ro or :rw"]);
     }
 
     // What is mounted below SRC comes along, read-only too: in a host of its own, which it leaves.

@@ -10,22 +10,30 @@ use std::process::Command;
 /// Debian with python3, ping and strace. Why not, where there is none and none can be made.
 pub fn debian() -> Result<String, &'static str> {
     cached("debian", |dir| {
-        if !have("mmdebstrap") {
-            return Err("there is no mmdebstrap here, and no Debian made by an earlier run");
-        }
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/rootfs-scripts/debian.sh");
-        let packages = ["python3-minimal", "libpython3-stdlib", "iputils-ping", "strace"];
-        // Its mounts must reach no test's host. And it takes minutes, where `run` would have lost
-        // patience.
-        let mut command = Command::new("unshare");
-        command.args(["--mount", script]).arg(dir).args(packages);
-        let made = command.output().expect("debian.sh");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Ok(())
+        make(dir, &["python3-minimal", "libpython3-stdlib", "iputils-ping", "strace"])
     })
 }
 
-/// The same, but every file is this user's.
+/// Debian with what people run in containers.
+pub fn servers() -> Result<String, &'static str> {
+    cached("servers", |dir| make(dir, &["postgresql", "nginx-light", "redis-server"]))
+}
+
+fn make(dir: &Path, packages: &[&str]) -> Result<(), &'static str> {
+    if !have("mmdebstrap") {
+        return Err("there is no mmdebstrap here, and no Debian made by an earlier run");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/rootfs-scripts/debian.sh");
+    // Its mounts must reach no test's host. And it takes minutes, where `run` would have lost
+    // patience.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", script]).arg(dir).args(packages);
+    let made = command.output().expect("debian.sh");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
+
+/// The same as debian, but every file is this user's.
 pub fn debian_of(uid: u32) -> Result<String, &'static str> {
     let original = debian()?;
     cached(&format!("debian-of-{uid}"), |dir| {
