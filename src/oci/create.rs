@@ -48,7 +48,7 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
     }
     plan.home.make()?;
     let outcome = create_in(&mut plan, given);
-    if outcome.is_err() || given.in_foreground() {
+    if outcome.is_err() || (given.in_foreground() && !given.is("keep")) {
         remove(&plan.home);
     }
     outcome

@@ -37,7 +37,9 @@ pub fn set_names(plan: &Plan) -> Result<()> {
         }
         write(plan, "kernel/domainname", name)?;
     }
-    let _ = calls::join_session_keyring(); // the caller's stays his
+    if !plan.keeps_keyring {
+        let _ = calls::join_session_keyring(); // the caller's stays his
+    }
     Ok(())
 }
 

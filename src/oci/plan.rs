@@ -20,6 +20,7 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// Is it a container, rather than one more process in one?
     pub is_new: bool,
+    pub keeps_keyring: bool,
     /// The caller's /proc/sys, as long as the child needs it.
     pub sysctl: Option<OwnedFd>,
     /// None: the child opens them itself.
@@ -58,6 +59,7 @@ impl Plan {
             namespaces: Namespaces::default(),
             is_new: false,
             scheduler_flags: vec![],
+            keeps_keyring: given.is("no-new-keyring"),
             sysctl: None,
             sources: None,
             start: None,

@@ -158,6 +158,20 @@ impl Home {
     }
 }
 
+/// What there is below --root.
+pub fn all(locks: bool) -> Vec<Home> {
+    let mut homes = vec![];
+    let Ok(entries) = fs::read_dir(root()) else { return homes };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Ok(home) = Home::open(&name.to_string_lossy(), locks) else { continue };
+        if !home.state.is_null() {
+            homes.push(home);
+        }
+    }
+    homes
+}
+
 /// Field 22 of proc_pid_stat(5); none for a zombie, which is as good as gone.
 pub fn start_time(pid: i32) -> Option<String> {
     let stat = cat(format!("/proc/{pid}/stat")).ok()?;
