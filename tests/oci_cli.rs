@@ -99,7 +99,7 @@ fn options_of_exec() {
     b.refuses("$OCI exec one true", &["paused"]);
     let script = "$OCI exec --ignore-paused one echo woken & sleep 0.5; $OCI resume one; wait";
     assert_eq!(b.sh(script).ok(), "woken");
-    b.sh("echo '{\"args\": [\"echo\", \"hi\"], \"cwd\": \"/\", \"user\": {\"uid\": 0, \"gid\": 0}}' > $B/p")
+    b.sh("echo '{\"args\": [\"/bin/echo\", \"hi\"], \"cwd\": \"/\", \"user\": {\"uid\": 0, \"gid\": 0}}' > $B/p")
         .ok();
     assert_eq!(b.sh("$OCI exec --process $B/p one; $OCI exec -p - one < $B/p").ok(), "hi\nhi");
     b.sh("$OCI delete --force one").ok();
