@@ -137,6 +137,34 @@ fn files() {
     }
 }
 
+/// config-linux.md, "Devices": "fileMode … uid … gid", and "If a file already exists at path that
+/// does not match the requested device, the runtime MUST generate an error".
+#[test]
+fn nodes_of_its_own() {
+    oci!(host, b);
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root'] = dict(path='{}', readonly=False)", copy.path()));
+    b.edit(
+        "c['linux']['devices'] = [dict(path='/opt/dev/zero', type='c', major=1, minor=5, \
+         fileMode=0o640, uid=7, gid=8), dict(path='/dev/pipe', type='p', fileMode=0o600)]",
+    );
+    b.edit(
+        "c['linux']['resources'] = {'devices': [{'allow': False, 'access': 'rwm'}, \
+         {'allow': True, 'type': 'c', 'major': 1, 'minor': 5, 'access': 'r'}]}",
+    );
+    let before = b.sh("stat -c '%a %u %g' /dev/zero").ok();
+    b.command(
+        "stat -c '%a %u %g %t:%T' /opt/dev/zero; stat -c '%a %F' /dev/pipe; \
+         head -c 3 /opt/dev/zero | wc -c; echo x 2>&1 > /opt/dev/zero || echo closed",
+    );
+    let run = b.sh("$OCI run --bundle $B one 2>&1").ok();
+    assert!(run.starts_with("640 7 8 1:5\n600 fifo\n3\n"), "{run}");
+    assert!(run.contains("ot permitted") && run.ends_with("closed"), "{run}");
+    assert_eq!(b.sh("stat -c '%a %u %g' /dev/zero").ok(), before);
+    b.sh(&format!("rm {0}/opt/dev/zero; echo text > {0}/opt/dev/zero", copy.path())).ok();
+    b.refuses("$OCI run --bundle $B one", &["/opt/dev/zero", "another file"]);
+}
+
 #[test]
 fn runc_bundles() {
     oci!(host, b);

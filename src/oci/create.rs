@@ -9,7 +9,8 @@ use super::state::{Home, start_time};
 use super::verbs::{end, remove};
 use super::words::{hear, tell, wait_for_word};
 use super::{
-    SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log, netdevices,
+    SPEC_VERSION, cgroup, config, device_rules, fail, hooks, idmap, is_nothing, limits, log,
+    netdevices,
 };
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
@@ -62,6 +63,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     };
     let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
     plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    plan.is_guarded = device_rules::guard(plan, cgroup.as_ref())?;
     if !is_run {
         let listener = UnixListener::bind(plan.home.start_path());
         plan.start = Some(step!(listener, "listen for start")?);

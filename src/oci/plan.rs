@@ -25,6 +25,8 @@ pub struct Plan {
     pub sysctl: Option<OwnedFd>,
     /// None: the child opens them itself.
     pub sources: Option<Sources>,
+    /// Does a program of its cgroup refuse devices?
+    pub is_guarded: bool,
     /// Where the other end of its terminal goes.
     pub console: Option<UnixStream>,
     /// Whence `start` comes, after `create`.
@@ -62,6 +64,7 @@ impl Plan {
             keeps_keyring: given.is("no-new-keyring"),
             sysctl: None,
             sources: None,
+            is_guarded: false,
             start: None,
             home,
             spec,
