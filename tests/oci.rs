@@ -61,6 +61,7 @@ fn bad_configurations() {
         ("c['ociVersion'] = '2.0.0'", "ociVersion"),
         ("c['linux']['namespaces'].append({'type': 'user', 'path': '/x'})", "namespaces"),
         ("c['linux']['sysctl'] = {'kernel.panic': '1'}", "sysctl"),
+        ("c['linux']['rootfsPropagation'] = 'often'", "rootfsPropagation"),
         ("c['linux']['intelRdt'] = {'closID': 'x'}", "intelRdt"),
         ("c['linux']['resources'] = {'unified': {'nosuch.max': '1'}}", "nosuch.max"),
         ("c['process']['args'] = ['nosuch']", "executable file not found"),

@@ -237,3 +237,27 @@ fn mappings_and_closed_directories() {
     assert_eq!(b.run(), format!("{network}\n0"));
     b.sh(&format!("kill {holder}")).ok();
 }
+
+/// config-linux.md, "Cgroup ownership": "Runtimes SHOULD change the cgroup ownership if and only if
+/// the cgroup filesystem is to be mounted read/write … the host uid that maps to the value of
+/// process.user.uid".
+#[test]
+fn owner_of_the_cgroup() {
+    oci!(host, b);
+    let copy = rootfs_of(100_000);
+    b.edit(&format!("c['root']['path'] = '{}'", copy.path()));
+    b.edit(MAPPED);
+    let owner = |file: &str| {
+        start_one(&b);
+        let dir = b.sh("$OCI state one | sed -n 's/.*\"cgroup\": \"\\(.*\\)\".*/\\1/p'").ok();
+        let owner = b.sh(&format!("stat -c %u {dir}/{file}")).ok();
+        let made = b.sh("$OCI exec one mkdir /sys/fs/cgroup/below").code == 0;
+        b.sh(&format!("rmdir {dir}/below 2>/dev/null; $OCI delete --force one")).ok();
+        (owner, made)
+    };
+    assert_eq!(owner("cgroup.procs"), ("0".into(), false), "mounted read-only");
+    b.edit("[m['options'].remove('ro') for m in c['mounts'] if m['type'] == 'cgroup']");
+    assert_eq!(owner("cgroup.procs"), ("100000".into(), true));
+    assert_eq!(owner("."), ("100000".into(), true));
+    assert_eq!(owner("cgroup.max.depth").0, "0");
+}

@@ -1,5 +1,6 @@
 //! create, run and start: the parent's half, hand in hand with the child's in root.rs.
 
+use super::delegate::delegate;
 use super::namespaces::{MOUNT, Namespaces, USER};
 use super::options::Given;
 use super::plan::Plan;
@@ -63,6 +64,9 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     };
     let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
     plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    if let Some(cgroup) = &cgroup {
+        delegate(plan, cgroup)?;
+    }
     plan.is_guarded = device_rules::guard(plan, cgroup.as_ref())?;
     if !is_run {
         let listener = UnixListener::bind(plan.home.start_path());

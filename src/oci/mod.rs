@@ -11,6 +11,7 @@ mod child; // the child's story
 mod config; // config.json: reading it, and what is refused
 mod copy_up; // tmpcopyup
 mod create; // create, run and start: the parent's half
+mod delegate; // the cgroup as its user's
 mod device_rules; // which devices may be used
 mod devices; // device nodes, and which are open
 mod events; // what a container uses
