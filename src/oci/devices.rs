@@ -1,7 +1,7 @@
 //! Device nodes, and which of them are open.
 
 use super::plan::Plan;
-use super::{inside, list_of, log};
+use super::{fail, inside, list_of, log};
 use crate::mounts::{DEVICE, DEVICES, LINKS, bind};
 use crate::step::{Result, attempt, cat, step};
 use crate::sys;
@@ -68,6 +68,7 @@ fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: u64) -> Result<(
 
 fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let path = device.path();
+    check_existing(root, device)?;
     if plan.is_guarded && make_own_node(root, device).is_ok() {
         return Ok(());
     }
@@ -86,6 +87,22 @@ fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> 
         Err(Errno::EEXIST) => Ok(()),
         made => step!(made, "mknod {}", path.display()),
     }
+}
+
+/// "If a file already exists at path that does not match the requested device, the runtime MUST
+/// generate an error." An empty one is the place of an earlier bind.
+fn check_existing(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let path = device.path();
+    let Ok(there) = inside::open(root, path) else { return Ok(()) };
+    let its = attempt(path.display(), stat::fstat(&there))?;
+    let is_place = its.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && its.st_size == 0;
+    let number = stat::makedev(device.major() as u64, device.minor() as u64);
+    let is_kind = its.st_mode & SFlag::S_IFMT.bits() == kind(device).bits();
+    let is_number = its.st_rdev == number || device.typ() == LinuxDeviceType::P;
+    if is_place || (is_kind && is_number) {
+        return Ok(());
+    }
+    fail(format!("linux.devices: {}: there is another file already", path.display()))
 }
 
 /// A node of the container's own, with the owner and mode that are asked for. It fails where there
