@@ -160,6 +160,7 @@ fn become_container(c: &Container, parent: &UnixStream) -> Result<Infallible> {
     sysctl::set(&kept.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
     lock_down(c, &user, parent)?; // 6
+    bridge::wait_until_up(ip); // mostly it is, after all that
     if c.init {
         init::stay_behind(&c.command)?;
     }
