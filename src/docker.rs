@@ -1,7 +1,9 @@
 //! docker's other options: what is a line or two is here. The rest is refused with what to do
 //! instead.
 
+use crate::caller::is_rootless;
 use crate::cli::{Asked, add_volume, process_option, variable};
+use crate::devices;
 use crate::mounts::{Source, Volume};
 use crate::paths::c_string;
 use crate::ports::Port;
@@ -234,4 +236,19 @@ pub fn refuse_verb(verb: &str) -> Error {
         Some(text) => error(format!("{verb} is not in husk: {text}")),
         None => error("expected run, exec, ps, stop or kill: see husk --help"),
     }
+}
+
+/// --device: the node is shared as a volume is, and the cgroup's program limits what may be done.
+pub fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
+    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", values::device)?;
+    if is_rootless() && access != devices::ALL {
+        return Err(error("--device: letters other than rwm need root"));
+    }
+    for device in devices::find(&source, &target, access)? {
+        let source = Source::Device(device.source.clone(), device.number);
+        let target = device.target.clone();
+        c.volumes.push(Volume { source, target, read_only: true });
+        c.devices.push(device);
+    }
+    Ok(())
 }
