@@ -219,16 +219,16 @@ fn forget_ended(netlink: &Netlink, bridge: u32) -> Result<()> {
 pub fn meet_gateway(own: &Netlink) -> Result<()> {
     let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
     let mac = mac_of(GATEWAY);
+    wait_until_up();
     step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
     Ok(())
 }
 
 /// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
-/// is sent before that is lost. It looks after this end first, and then at once after the other.
-pub fn wait_until_up(ip: Ipv4Addr) {
-    if ip.is_unspecified() {
-        return; // there is no veth
-    }
+/// is sent before that is lost. It looks after this end first, and lets nobody change the network
+/// until it has looked after the other one: so that is ready when the next request is answered.
+/// husk0 itself, if this is its first port, has its turn after that: so one more request follows.
+fn wait_until_up() {
     let path = Path::new("/sys/class/net/eth0/operstate");
     let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };
     let state = File::from(state);
