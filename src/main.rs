@@ -381,8 +381,9 @@ fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()>
     sysctl::set_network(&kept.sysctl)?;
     step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
+    bridge::meet_gateway(&own)?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    bridge::meet_gateway(&own)
+    Ok(())
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
