@@ -4,14 +4,15 @@ use super::namespaces::{Namespaces, USER};
 use super::options::Given;
 use super::plan::Plan;
 use super::root::Sources;
-use super::spawn::{Child, launch};
+use super::spawn::{Beside, Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::remove;
 use super::words::{hear, tell, wait_for_word};
 use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
-use crate::{shield, sys, terminal};
+use crate::terminal::Outside;
+use crate::{shield, sys};
 use nix::unistd;
 use serde_json::{Value, json};
 use std::fs;
@@ -62,7 +63,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     if unistd::geteuid().is_root() {
         plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
     }
-    let child = launch(plan, cgroup.as_ref(), given)?;
+    let (child, beside) = launch(plan, cgroup.as_ref(), given)?;
     plan.sources = None;
     plan.home.state["pid"] = child.pid.into();
     plan.home.state["startTime"] = start_time(child.pid).into();
@@ -77,7 +78,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         let _ = tell(&child.socket, "go on");
     }
     if is_run {
-        return attend(plan, &child, given);
+        return attend(plan, &child, beside, given);
     }
     wait_for_word(&child.socket)?; // created
     plan.home.publish()?;
@@ -107,17 +108,22 @@ fn list_at<'a>(config: &'a Value, place: &str) -> &'a [Value] {
 }
 
 /// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
-/// foreground the terminal is the child's from then on until it ends.
-pub fn attend(plan: &Plan, child: &Child, given: &Given) -> Result<u8> {
-    if !given.in_foreground() {
-        return until_started(plan, child).map(|()| 0).inspect_err(|_| kill(child));
-    }
-    let lent = terminal::lend(false, child.pid);
+/// foreground husk stays beside it until it ends.
+pub fn attend(plan: &Plan, child: &Child, beside: Beside, given: &Given) -> Result<u8> {
     let mut outcome = until_started(plan, child).map(|()| 0);
-    if outcome.is_ok() {
-        outcome = crate::wait(child.pid, &lent);
+    if outcome.is_ok() && given.in_foreground() {
+        outcome = wait(child.pid, beside);
     }
     outcome.inspect_err(|_| kill(child))
+}
+
+/// Where --console-socket has the terminal, only signals are left to us.
+fn wait(pid: i32, beside: Beside) -> Result<u8> {
+    let outside = match beside.outside {
+        Some(outside) => outside,
+        None => Outside::without_streams()?,
+    };
+    crate::wait(pid, outside, &beside.signals)
 }
 
 fn kill(child: &Child) {

@@ -47,8 +47,8 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
         let list = affinity.initial().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.initial", list)?;
     }
-    let child = launch(&plan, cgroup.as_ref(), given)?;
-    attend(&plan, &child, given)
+    let (child, beside) = launch(&plan, cgroup.as_ref(), given)?;
+    attend(&plan, &child, beside, given)
 }
 
 /// The container's own process, with what the command line has otherwise.

@@ -7,6 +7,7 @@ use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
 use crate::sys;
+use crate::terminal::Inside;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
@@ -37,7 +38,7 @@ pub fn write_own_files(process: &Process) -> Result<()> {
 }
 
 /// The parent is told when hardly anything but the exec can fail any more.
-pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
+pub fn enter(plan: &Plan, parent: &UnixStream, inside: Option<&mut Inside>) -> Result<Infallible> {
     let process = &plan.process;
     let cwd = process.cwd();
     let workdir = attempt(
@@ -54,12 +55,15 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
         Some(profile) => Some(seccomp::filter(profile)?),
         None => None,
     };
-    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
+    let open = inside.as_ref().map(|inside| inside.open_files()).unwrap_or_default();
+    close_all_but(plan, &[&[parent.as_fd(), workdir.as_fd()], &open[..]].concat());
     let is_bound = process.no_new_privileges() == Some(true);
     if let (false, Some(filter)) = (is_bound, &filter) {
         seccomp::install(filter)?; // needs a capability that is about to go
     }
-    stdio::give_to(process.user().uid())?;
+    if inside.is_none() {
+        stdio::give_to(process.user().uid())?;
+    }
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
     rights::become_user(process)?;
@@ -70,7 +74,10 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let env = environment(process)?;
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
-    let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
+    match &inside {
+        Some(inside) => inside.lead_session()?,
+        None => drop(step!(unistd::setsid(), "setsid")), // --console-socket's is one already
+    }
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     }
@@ -81,6 +88,9 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
         hooks::run(&plan.home, "startContainer", "created")?; // the container's own programs
     }
     let _ = SigSet::empty().thread_set_mask();
+    if let Some(inside) = inside {
+        inside.connect()?;
+    }
     let what = format!("exec {}", program.display());
     attempt(what, unistd::execve(&c_string(&program), &args, &env))
 }

@@ -16,6 +16,7 @@ use crate::netlink::Netlink;
 use crate::paths::is_dir;
 use crate::step::{Error, Result, attempt, echo, error, step};
 use crate::sys;
+use crate::terminal::Inside;
 use libc::c_int;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -29,7 +30,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
+pub fn become_container(
+    plan: &Plan,
+    parent: &UnixStream,
+    mut inside: Option<&mut Inside>,
+) -> Result<Infallible> {
     if let Some(lock) = &plan.home.lock {
         let _ = unistd::close(lock.as_raw_fd()); // else we would hold it for ever
     }
@@ -57,7 +62,10 @@ pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> 
     if let Some(console) = &plan.console {
         terminal::open(plan, console)?;
     }
-    process::enter(plan, parent)
+    if let Some(inside) = &mut inside {
+        terminal::open_own(plan, inside)?;
+    }
+    process::enter(plan, parent, inside)
 }
 
 fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
