@@ -45,11 +45,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream, inside: Option<&mut Inside>) -> R
         format!("process.cwd {}", cwd.display()),
         Tree::Own.open_or_make(cwd, Make::Nothing),
     )?;
-    if let (false, Some(affinity)) = (plan.is_new(), process.exec_cpu_affinity()) {
-        let list = affinity.cpu_affinity_final().as_deref();
-        scheduling::set_affinity("process.execCPUAffinity.final", list)?;
-    }
-    scheduling::apply(plan)?;
+    schedule(plan)?;
     rights::set_rlimits(process)?;
     let filter = match plan.linux.seccomp() {
         Some(profile) => Some(seccomp::filter(profile)?),
@@ -74,10 +70,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream, inside: Option<&mut Inside>) -> R
     let env = environment(process)?;
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
-    match &inside {
-        Some(inside) => inside.lead_session()?,
-        None => drop(step!(unistd::setsid(), "setsid")), // --console-socket's is one already
-    }
+    lead_session(inside.as_deref())?;
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     }
@@ -93,6 +86,23 @@ pub fn enter(plan: &Plan, parent: &UnixStream, inside: Option<&mut Inside>) -> R
     }
     let what = format!("exec {}", program.display());
     attempt(what, unistd::execve(&c_string(&program), &args, &env))
+}
+
+/// With --console-socket it is one already.
+fn lead_session(inside: Option<&Inside>) -> Result<()> {
+    let Some(inside) = inside else {
+        let _ = step!(unistd::setsid(), "setsid");
+        return Ok(());
+    };
+    inside.lead_session()
+}
+
+fn schedule(plan: &Plan) -> Result<()> {
+    if let (false, Some(affinity)) = (plan.is_new(), plan.process.exec_cpu_affinity()) {
+        let list = affinity.cpu_affinity_final().as_deref();
+        scheduling::set_affinity("process.execCPUAffinity.final", list)?;
+    }
+    scheduling::apply(plan)
 }
 
 /// Before the filter, which may forbid it.

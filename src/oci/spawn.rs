@@ -20,8 +20,8 @@ pub struct Child {
     pub socket: UnixStream,
 }
 
-/// What is at hand while a child runs: in the foreground its terminal or pipes, and the signals that
-/// are passed on to it.
+/// What is at hand while a child runs: in the foreground its terminal or pipes, and the signals
+/// that are passed on to it.
 pub struct Beside {
     pub outside: Option<Outside>,
     pub signals: Signals,
