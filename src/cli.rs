@@ -2,14 +2,13 @@
 
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
-use crate::devices;
 use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, signal, size, storage, user, volume};
+use crate::values::{cpu_time, limit, name, signal, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
 husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
-husk ps [-q]                                    list the running ones (-q: only their names)
+husk ps [OPTIONS]                               list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 husk kill [OPTIONS] CONTAINER...                a signal: SIGKILL, if no other is given
 
@@ -37,11 +36,13 @@ run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cg
 run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
 run       --network MODE (bridge, none, host or container:NAME)
+run       -p --publish [IP:]PORT:PORT[/udp]  --add-host NAME:IP
 run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
 run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
 run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty[=false]
+ps        -q --quiet (only the names)
 stop      -t --time SECONDS
 stop kill -s --signal SIGNAL (INT, SIGINT or 2)
 
@@ -202,7 +203,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             let volume = volume(&value).map_err(|expected| line.bad(&value, expected))?;
             add_volume(c, line, &value, volume)?;
         }
-        "--device" => device_option(c, line)?,
+        "--device" => docker::device_option(c, line)?,
         "--read-only" => {
             line.flag()?;
             c.read_only = true;
@@ -297,15 +298,6 @@ fn network(c: &mut Container, line: &mut Line) -> Result<()> {
             c.namespaces &= !libc::CLONE_NEWNET;
         }
     }
-    Ok(())
-}
-
-fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
-    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", device)?;
-    if is_rootless() && access != devices::ALL {
-        return Err(error("--device: letters other than rwm need root"));
-    }
-    c.devices.extend(devices::find(&source, &target, access)?);
     Ok(())
 }
 

@@ -2,12 +2,11 @@
 
 use super::plan::Plan;
 use super::words::{tell, wait_for_word};
-use super::{calls, hooks, list_of, log, rights, scheduling, seccomp, stdio};
+use super::{calls, hooks, list_of, log, notify, rights, scheduling, seccomp, stdio};
 use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
 use crate::sys;
-use crate::terminal::Inside;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
@@ -22,11 +21,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// What a process can only ask for itself, in its own /proc.
-pub fn write_own_files(process: &Process) -> Result<()> {
-    if let Some(score) = process.oom_score_adj() {
-        echo(&score.to_string(), "/proc/self/oom_score_adj")?;
-    }
+/// What a process can only ask for itself, in its own /proc, as long as that is the host's.
+pub fn write_labels(process: &Process) -> Result<()> {
     let is_named = |name: &&String| !name.is_empty() && *name != "unconfined";
     if let Some(profile) = process.apparmor_profile().as_ref().filter(is_named) {
         echo(&format!("exec {profile}"), "/proc/self/attr/apparmor/exec")?;
@@ -38,77 +34,72 @@ pub fn write_own_files(process: &Process) -> Result<()> {
 }
 
 /// The parent is told when hardly anything but the exec can fail any more.
-pub fn enter(plan: &Plan, parent: &UnixStream, inside: Option<&mut Inside>) -> Result<Infallible> {
+pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let process = &plan.process;
-    let cwd = process.cwd();
-    let workdir = attempt(
-        format!("process.cwd {}", cwd.display()),
-        Tree::Own.open_or_make(cwd, Make::Nothing),
-    )?;
-    schedule(plan)?;
-    rights::set_rlimits(process)?;
     let filter = match plan.linux.seccomp() {
         Some(profile) => Some(seccomp::filter(profile)?),
         None => None,
     };
-    let open = inside.as_ref().map(|inside| inside.open_files()).unwrap_or_default();
-    close_all_but(plan, &[&[parent.as_fd(), workdir.as_fd()], &open[..]].concat());
+    // Whoever does not give up all new privileges needs a capability to install a filter.
     let is_bound = process.no_new_privileges() == Some(true);
-    if let (false, Some(filter)) = (is_bound, &filter) {
-        seccomp::install(filter)?; // needs a capability that is about to go
-    }
-    if inside.is_none() {
-        stdio::give_to(process.user().uid())?;
-    }
-    // One of the two must be allowed into it: root here, or the process's own user.
-    let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
-    rights::become_user(process)?;
-    if entered.is_err() {
-        step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
+    let is_late = filter.is_some() && !is_bound;
+    become_process(plan, parent)?;
+    if !is_late {
+        rights::limit_capabilities(process)?;
     }
     let args = c_strings(list_of(process.args()))?;
     let env = environment(process)?;
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
-    lead_session(inside.as_deref())?;
+    let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
+    if plan.is_new {
+        let env = list_of(process.env()); // the hooks are the container's own programs
+        hooks::run(&plan.home, "startContainer", "created", env)?;
+    }
+    let _ = SigSet::empty().thread_set_mask();
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     }
-    if let (true, Some(filter)) = (is_bound, &filter) {
-        seccomp::install(filter)?;
+    if is_late {
+        rights::use_all_capabilities()?;
     }
-    if plan.is_new() {
-        hooks::run(&plan.home, "startContainer", "created")?; // the container's own programs
+    if let (Some(filter), Some(profile)) = (&filter, plan.linux.seccomp()) {
+        notify::install(plan, profile, filter)?; // after all that needs other calls
     }
-    let _ = SigSet::empty().thread_set_mask();
-    if let Some(inside) = inside {
-        inside.connect()?;
+    if is_late {
+        rights::limit_capabilities(process)?;
     }
     let what = format!("exec {}", program.display());
     attempt(what, unistd::execve(&c_string(&program), &args, &env))
 }
 
-/// With --console-socket it is one already.
-fn lead_session(inside: Option<&Inside>) -> Result<()> {
-    let Some(inside) = inside else {
-        let _ = step!(unistd::setsid(), "setsid");
-        return Ok(());
-    };
-    inside.lead_session()
-}
-
-fn schedule(plan: &Plan) -> Result<()> {
-    if let (false, Some(affinity)) = (plan.is_new(), plan.process.exec_cpu_affinity()) {
+/// All but the capabilities of the moment.
+fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
+    let process = &plan.process;
+    let cwd = process.cwd();
+    let workdir = Tree::Own.open_or_make(cwd, Make::Nothing);
+    let workdir = attempt(format!("process.cwd {}", cwd.display()), workdir)?;
+    if let (false, Some(affinity)) = (plan.is_new, process.exec_cpu_affinity()) {
         let list = affinity.cpu_affinity_final().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.final", list)?;
     }
-    scheduling::apply(plan)
+    scheduling::apply(plan)?;
+    rights::set_rlimits(process)?;
+    stdio::give_to(process.user().uid())?;
+    // One of the two must be allowed into it: root here, or the process's own user.
+    let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
+    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
+    rights::become_user(process)?;
+    if entered.is_err() {
+        step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
+    }
+    Ok(())
 }
 
-/// Before the filter, which may forbid it.
 fn close_all_but(plan: &Plan, needed: &[BorrowedFd]) {
     let mut kept = needed.to_vec();
     kept.extend(plan.start.as_ref().map(AsFd::as_fd));
+    kept.extend(plan.agent.as_ref().map(AsFd::as_fd));
     kept.extend(log::descriptor());
     sys::close_others(plan.closed, &kept);
 }
