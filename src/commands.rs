@@ -86,10 +86,11 @@ fn recall(c: &mut Container, notes: Notes) {
 /// Starts the command in the namespaces of a container's first process, and waits for it.
 fn enter(c: &Container, first: &cgroups::First, cgroup: &Cgroup) -> Result<u8> {
     let namespaces = namespaces_of(first.pid);
+    let mut nodes = vec![];
     // A user may bind none of these, and can change none but his own terminal.
     if !caller::is_rootless() {
-        let nodes = mounts::bind_devices(terminal::name().as_deref())?;
-        terminal::reopen_by(nodes.iter().map(|node| &node.mount))?;
+        nodes = mounts::bind_open_devices(&terminal::devices(), terminal::name().as_deref())?;
+        terminal::reopen_by(nodes.iter())?;
     }
     let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
     // Until it is the command, nobody in there may trace it, or see its files (CVE-2016-9962).
@@ -101,7 +102,9 @@ fn enter(c: &Container, first: &cgroups::First, cgroup: &Cgroup) -> Result<u8> {
             let Err(why) = become_command(c, first, &parent);
             talk::fail(&parent, why)
         }
-        (pid, child) => attend(pid, &child).map_err(|why| talk::give_up(pid, &child, why)),
+        (pid, child) => {
+            attend(pid, &child, nodes).map_err(|why| talk::give_up(pid, &child, why))
+        }
     }
 }
 
@@ -136,10 +139,11 @@ fn become_command(
     execute(c, &user)
 }
 
-fn attend(pid: i32, child: &UnixStream) -> Result<u8> {
+fn attend(pid: i32, child: &UnixStream, nodes: Vec<OwnedFd>) -> Result<u8> {
     terminal::hold_signals();
     let lent = terminal::lend(false, pid);
     talk::tell(child, NOWHERE)?;
+    drop(nodes); // now, for it takes a while, and the child is busy
     talk::wait_for_exec(child)?;
     wait(pid, &lent)
 }

@@ -6,7 +6,7 @@ use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
@@ -188,7 +188,7 @@ pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detache
 }
 
 /// The host's nodes, to be placed in /dev.
-pub fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
+fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for name in DEVICES {
         let node = bind(AT_FDCWD, &Path::new("/dev").join(name), DEVICE, false)?;
@@ -199,6 +199,24 @@ pub fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
         mounts.push(Detached { mount, target: "console".into() });
     }
     Ok(mounts)
+}
+
+/// Those of these nodes that have one of the numbers, to be placed nowhere. No others, for when a
+/// detached mount is closed the kernel waits until no CPU can be looking at it.
+pub fn bind_open_devices(numbers: &[u64], console: Option<&Path>) -> Result<Vec<OwnedFd>> {
+    let mut paths: Vec<PathBuf> = DEVICES.map(|name| Path::new("/dev").join(name)).into();
+    paths.extend(console.map(PathBuf::from));
+    let mut nodes = vec![];
+    for path in paths {
+        if numbers.contains(&device_number(&path)) {
+            nodes.push(bind(AT_FDCWD, &path, DEVICE, false)?);
+        }
+    }
+    Ok(nodes)
+}
+
+fn device_number(path: &Path) -> u64 {
+    stat(path).map_or(0, |meta| meta.st_rdev)
 }
 
 /// What the command line asks for, made while the host's paths can be followed.

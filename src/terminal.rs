@@ -11,7 +11,7 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{self, Pid, ttyname};
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -54,16 +54,27 @@ pub fn of(detach: bool) -> Option<PathBuf> {
     if detach { None } else { name() }
 }
 
+/// The devices that 0, 1 and 2 are open on, by their numbers.
+pub fn devices() -> Vec<u64> {
+    let numbers = [0, 1, 2].map(|number| device(sys::stdio(number)));
+    numbers.into_iter().filter(|number| *number != 0).collect()
+}
+
+/// A device's number; 0 is none's.
+fn device(file: impl AsFd) -> u64 {
+    stat::fstat(file).map_or(0, |meta| meta.st_rdev)
+}
+
 /// 0, 1 and 2 may be open on nodes of the host, the caller's terminal or /dev/null. They are opened
 /// again by the read-only mounts of these, so that fchmod(2) does not reach the host's.
 pub fn reopen_by<'a>(nodes: impl Iterator<Item = &'a OwnedFd> + Clone) -> Result<()> {
     for number in 0..3 {
-        let own = stat::fstat(sys::stdio(number)).map_or(0, |meta| meta.st_rdev);
+        let own = device(sys::stdio(number));
         if own == 0 {
             continue;
         }
         for node in nodes.clone() {
-            if stat::fstat(node).map_or(0, |meta| meta.st_rdev) != own {
+            if device(node) != own {
                 continue;
             }
             let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
