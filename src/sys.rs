@@ -251,13 +251,15 @@ pub fn mount_setattr(
     Errno::result(call).map(drop)
 }
 
-/// move_mount(2): attaches a mount on what is open as `target`.
-pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
-    let (from, to) = (mount.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
-    let (empty, flags) =
-        (c"".as_ptr(), libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH);
-    // SAFETY: the empty string outlives the call.
-    let moved = unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, empty, flags) };
+/// move_mount(2): attaches a mount at a path below `dir`, which is looked up like any other, or with
+/// an empty path on what is open as `dir` itself.
+pub fn move_mount(mount: impl AsFd, dir: impl AsFd, path: &str) -> Result<(), Errno> {
+    let (from, to) = (mount.as_fd().as_raw_fd(), dir.as_fd().as_raw_fd());
+    let (empty, path) = (c"".as_ptr(), c_string(path));
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: the strings outlive the call.
+    let moved =
+        unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, path.as_ptr(), flags) };
     Errno::result(moved).map(drop)
 }
 

@@ -140,7 +140,7 @@ fn attach_root<'a>(plan: &Plan, root: &'a OwnedFd) -> Result<&'a OwnedFd> {
     let host = attempt("/", inside::directory("/"))?;
     propagate(&host, SLAVE)?;
     let target = attempt(rootfs, inside::directory(rootfs))?;
-    step!(sys::move_mount(root, &target), "mount --move (it) {rootfs}")?;
+    step!(sys::move_mount(root, &target, ""), "mount --move (it) {rootfs}")?;
     close_devices(plan, root)?;
     let wanted = plan.linux.rootfs_propagation().as_deref().and_then(propagation);
     let is_private = wanted.is_none_or(|how| how.contains(MsFlags::MS_PRIVATE));
@@ -216,7 +216,7 @@ fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
         (true, false) => mounts::bind(AT_FDCWD, Path::new("/dev/null"), DEVICE, false)?,
         (false, _) => mounts::bind(&target, Path::new(""), libc::MOUNT_ATTR_RDONLY, true)?,
     };
-    step!(sys::move_mount(&tree, &target), "mount --move (it) {path}")
+    step!(sys::move_mount(&tree, &target, ""), "mount --move (it) {path}")
 }
 
 fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {
