@@ -2,6 +2,7 @@
 
 use crate::step::{Result, cat, echo, error, step};
 use crate::sys;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,9 +10,22 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Where systemd mounts it: alone, or beside cgroup 1.
+const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The first cgroup namespace, by its number on every Linux (PROC_CGROUP_INIT_INO).
+const FIRST_NAMESPACE: &str = "cgroup:[4026531835]";
+
 /// Where cgroup2 is mounted. What begins outside of our cgroup namespace ("/..") is taken only if
 /// there is no other.
 pub fn mount_point() -> Result<PathBuf> {
+    // Nothing is outside of the first one: so the list of all mounts, which takes the kernel long
+    // to write, is not needed.
+    if fs::read_link("/proc/self/ns/cgroup").is_ok_and(|own| own == Path::new(FIRST_NAMESPACE))
+        && let Some(usual) = USUAL.into_iter().find(|dir| is_cgroup2(dir))
+    {
+        return Ok(usual.into());
+    }
     let mounts = cat("/proc/self/mountinfo")?;
     let mut found = None;
     for line in mounts.lines().filter(|line| line.contains(" - cgroup2 ")) {
@@ -24,6 +38,10 @@ pub fn mount_point() -> Result<PathBuf> {
         }
     }
     found.ok_or_else(|| error("expected a cgroup2 mount, mostly at /sys/fs/cgroup"))
+}
+
+fn is_cgroup2(dir: &str) -> bool {
+    statfs(dir).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// The cgroups right below one; none if it is gone.

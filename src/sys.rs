@@ -156,10 +156,12 @@ pub fn fsetxattr(file: impl AsFd, name: &str, value: &[u8]) -> Result<(), Errno>
     Errno::result(set).map(drop)
 }
 
-/// fgetxattr(2): its value, which the kernel lets be 64 KiB long. ENODATA: there is none.
+/// fgetxattr(2): its value. ENODATA: there is none.
 pub fn fgetxattr(file: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
-    let mut value = vec![0; 1 << 16];
     let (fd, name) = (file.as_fd().as_raw_fd(), c_string(name));
+    // SAFETY: asked for no bytes, the kernel only says how many there are.
+    let length = unsafe { libc::fgetxattr(fd, name.as_ptr(), ptr::null_mut(), 0) };
+    let mut value = vec![0; Errno::result(length)? as usize];
     let (start, len) = (value.as_mut_ptr(), value.len());
     // SAFETY: the kernel writes `len` bytes at most.
     let got = unsafe { libc::fgetxattr(fd, name.as_ptr(), start.cast(), len) };
