@@ -320,8 +320,8 @@ pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
 }
 
 /// Covers what is masked or read-only in the new /sys or /proc, and what this kernel has of it.
-/// `dev` is the container's /dev, and `empty` a directory, once there is one.
-fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<OwnedFd>) -> Result<()> {
+/// `dev` is the container's /dev, and `empty` the first directory that was covered, if one was.
+fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<(String, OwnedFd)>) -> Result<()> {
     let base = above.target.to_str().unwrap_or_default();
     let tree = &above.mount;
     let below = |path: &'static str| path.strip_prefix(base)?.strip_prefix('/');
@@ -330,12 +330,15 @@ fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<OwnedFd>) -> Result
         let Some(is_dir) = is_dir_at(tree, name)? else { continue };
         let cover = match empty {
             _ if !is_dir => bind(dev, Path::new("null"), DEVICE, false)?,
-            Some(placed) => bind(placed, Path::new(""), 0, false)?,
+            Some((place, mount)) => {
+                let clone = || sys::open_tree(mount, Path::new(""), libc::AT_EMPTY_PATH);
+                step!(clone(), "mount --bind {place} (detached)")?
+            }
             None => new_mount("tmpfs", "ro,nosuid,nodev,noexec")?,
         };
         step!(sys::move_mount(&cover, tree, name), "mount --move (it) {path}")?;
         if is_dir && empty.is_none() {
-            *empty = Some(cover);
+            *empty = Some((path, cover));
         }
     }
     for name in READ_ONLY.into_iter().filter_map(below) {
