@@ -102,9 +102,7 @@ fn enter(c: &Container, first: &cgroups::First, cgroup: &Cgroup) -> Result<u8> {
             let Err(why) = become_command(c, first, &parent);
             talk::fail(&parent, why)
         }
-        (pid, child) => {
-            attend(pid, &child, nodes).map_err(|why| talk::give_up(pid, &child, why))
-        }
+        (pid, child) => attend(pid, &child, nodes).map_err(|why| talk::give_up(pid, &child, why)),
     }
 }
 

@@ -380,7 +380,8 @@ fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()>
     step!(own.add_address("eth0", ip, PREFIX), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    step!(writeln!(kept.hosts, "{ip}\t{}", c.hostname), "echo {ip} {} >> /etc/hosts", c.hostname)
+    let line = format!("{ip}\t{}\n", c.hostname);
+    step!(kept.hosts.write_all(line.as_bytes()), "echo {ip} {} >> /etc/hosts", c.hostname)
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------

@@ -253,8 +253,8 @@ pub fn mount_setattr(
     Errno::result(call).map(drop)
 }
 
-/// move_mount(2): attaches a mount at a path below `dir`, which is looked up like any other, or with
-/// an empty path on what is open as `dir` itself.
+/// move_mount(2): attaches a mount at a path below `dir`, which is looked up like any other, or on
+/// what is open as `dir` itself if the path is empty.
 pub fn move_mount(mount: impl AsFd, dir: impl AsFd, path: &str) -> Result<(), Errno> {
     let (from, to) = (mount.as_fd().as_raw_fd(), dir.as_fd().as_raw_fd());
     let (empty, path) = (c"".as_ptr(), c_string(path));
