@@ -2,14 +2,13 @@
 
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
-use crate::devices;
 use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, device, limit, name, signal, size, storage, user, volume};
+use crate::values::{cpu_time, limit, name, signal, size, storage, user, volume};
 use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
@@ -24,11 +23,12 @@ use std::path::{Path, PathBuf};
 pub const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given
 husk exec [OPTIONS] CONTAINER COMMAND [ARG]...  run a command in a running one
-husk ps [-q]                                    list the running ones (-q: only their names)
+husk ps [OPTIONS]                               list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 husk kill [OPTIONS] CONTAINER...                a signal: SIGKILL, if no other is given
 
-run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  --rm (always so)
+run       --name NAME (letters, digits, _.-)  -h --hostname NAME  --rm (always so)
+run       -d --detach  --log FILE (where the output of a detached one goes)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       --tmpfs DIR[:size=SIZE,mode=OCTAL,uid=N,gid=N,exec,ro]  --shm-size SIZE (64m)
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
@@ -36,11 +36,13 @@ run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cg
 run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
 run       --network MODE (bridge, none, host or container:NAME)
+run       -p --publish [IP:]PORT:PORT[/udp]  --add-host NAME:IP
 run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
 run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
-run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty (always so)
+run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty[=false]
+ps        -q --quiet (only the names)
 stop      -t --time SECONDS
 stop kill -s --signal SIGNAL (INT, SIGINT or 2)
 
@@ -125,6 +127,9 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     let rootfs = line.words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?;
     c.rootfs = open_rootfs(&rootfs)?;
+    if c.terminal.log.is_some() && !c.detach {
+        return Err(error("--log: expected --detach, too"));
+    }
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
@@ -140,8 +145,7 @@ fn parse_run(mut line: Line) -> Result<Command> {
         c.namespaces |= libc::CLONE_NEWUSER;
     }
     c.capabilities = capabilities(&asked);
-    let term = terminal::name().and_then(|_| env::var_os("TERM"));
-    let own = environment::defaults(&c.hostname, term.as_deref());
+    let own = environment::defaults(&c.hostname, term(&c).as_deref());
     let from_files = environment::merge(own, asked.file_env);
     c.env = environment::merge(from_files, c.env);
     for group in asked.groups {
@@ -149,6 +153,11 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     docker::check(&c)?;
     Ok(Command::Run(Box::new(c)))
+}
+
+/// The caller's TERM, where the container has a terminal.
+fn term(c: &Container) -> Option<OsString> {
+    if terminal::has_pty(&c.terminal) { env::var_os("TERM") } else { None }
 }
 
 fn open_rootfs(rootfs: &OsStr) -> Result<PathBuf> {
@@ -185,14 +194,16 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
         "-d" | "--detach" => {
             line.flag()?;
             c.detach = true;
+            c.terminal.detach = true;
         }
+        "--log" => c.terminal.log = Some(line.value("FILE")?.into()),
         "--rm" => line.flag()?, // always so
         "-v" | "--volume" => {
             let value = line.value("SRC:DST[:ro]")?;
             let volume = volume(&value).map_err(|expected| line.bad(&value, expected))?;
             add_volume(c, line, &value, volume)?;
         }
-        "--device" => device_option(c, line)?,
+        "--device" => docker::device_option(c, line)?,
         "--read-only" => {
             line.flag()?;
             c.read_only = true;
@@ -261,7 +272,11 @@ pub fn process_option(c: &mut Container, line: &mut Line) -> Result<()> {
             line.flag()?;
             narrate_as("parent");
         }
-        "-i" | "--interactive" | "-t" | "--tty" => line.flag()?, // always so
+        "-i" | "--interactive" => {
+            line.flag()?;
+            c.terminal.interactive = true;
+        }
+        "-t" | "--tty" => c.terminal.tty = Some(line.switch()?),
         _ => return Err(docker::refuse_option(line)),
     }
     Ok(())
@@ -283,15 +298,6 @@ fn network(c: &mut Container, line: &mut Line) -> Result<()> {
             c.namespaces &= !libc::CLONE_NEWNET;
         }
     }
-    Ok(())
-}
-
-fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
-    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", device)?;
-    if is_rootless() && access != devices::ALL {
-        return Err(error("--device: letters other than rwm need root"));
-    }
-    c.devices.extend(devices::find(&source, &target, access)?);
     Ok(())
 }
 
@@ -323,6 +329,9 @@ fn parse_exec(mut line: Line) -> Result<Command> {
     }
     if line.words.len() < 2 {
         return Err(error("exec: expected a CONTAINER and a COMMAND"));
+    }
+    if let Some(term) = term(&c) {
+        c.env.insert(0, c_string([OsStr::new("TERM="), &term].join(OsStr::new(""))));
     }
     c.name = line.words.pop_front().unwrap_or_default().to_string_lossy().into();
     c.command = line.words.into_iter().map(c_string).collect();

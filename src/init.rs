@@ -6,36 +6,35 @@ use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{self, Pid};
+use nix::unistd;
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::exit;
 
-/// Like fork(2), but it returns in the child only.
+/// Like fork(2), but it returns in the child only, and only when PID 1 has nothing left that the
+/// command must not see.
 pub fn stay_behind(command: &[CString]) -> Result<()> {
-    let signals = SigSet::all();
-    attempt("sigprocmask", signals.thread_block())?;
-    let pid = step!(sys::fork(), "fork (PID 1 stays behind)")?;
-    if pid == 0 {
-        lead_foreground();
-        return Ok(());
-    }
-    // What husk has open, the report's socket too: else the parent would wait for its end.
-    sys::close_others(0, &[]);
-    let _ = prctl::set_name(c"husk-init");
+    // Before, these were husk's own: host's paths, and what --env says.
     let mut words = vec![c"husk-init".to_bytes_with_nul()];
     words.extend(command.iter().map(|word| word.to_bytes_with_nul()));
-    // Before, they were husk's own: host's paths, and what --env says.
     sys::overwrite_arguments(&words.concat());
+    let signals = SigSet::all();
+    attempt("sigprocmask", signals.thread_block())?;
+    let (reader, writer) = attempt("pipe", io::pipe())?;
+    let pid = step!(sys::fork(), "fork (PID 1 stays behind)")?;
+    if pid == 0 {
+        drop(writer);
+        let _ = (&reader).read(&mut [0]); // the end comes when PID 1 has closed it
+        return Ok(());
+    }
+    // The command makes a session of its own, with the terminal. Out of husk's group, too, ^C on
+    // the caller's terminal comes here once, by husk.
+    let _ = unistd::setsid();
+    let _ = prctl::set_name(c"husk-init");
+    // What husk has open, the report's socket too: else the parent would wait for its end.
+    sys::close_others(0, &[]);
     exit(attend(pid, signals))
-}
-
-/// A process group of its own, with the terminal: so what is typed there, as ^C, reaches the
-/// command once, and not by us, too.
-fn lead_foreground() {
-    let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    let _ = unistd::tcsetpgrp(io::stdin(), unistd::getpgrp());
 }
 
 /// Until the command ends: its exit status, as a shell would tell it.

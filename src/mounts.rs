@@ -6,18 +6,20 @@ use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat, mkdirat, stat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat, stat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A file system, where it belongs, and its options, in the words of fstab(5). A relative target is
 /// below the last absolute one.
 pub type Row = [&'static str; 3];
 
+/// Which of these is the containers' terminals.
+pub const DEVPTS: usize = 1;
 pub const DEV: [Row; 4] = [
     ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m,nr_inodes=16k"],
     ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
@@ -84,6 +86,8 @@ pub struct Detached {
 pub enum Source {
     /// A directory or file of the host, which the container shares.
     Host(PathBuf),
+    /// A device of the host's, and its number.
+    Device(PathBuf, u64),
     /// A new tmpfs, by its options.
     Tmpfs(String),
 }
@@ -172,8 +176,8 @@ pub fn make_files(
     Ok(mounts)
 }
 
-/// /dev and what is in it. `console` is the node that is to be /dev/console.
-pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detached>> {
+/// /dev and what is in it.
+pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
     let mut mounts = make(&DEV, is_rootless)?;
     let dev = &mounts[0].mount;
     for (name, to) in LINKS {
@@ -183,38 +187,32 @@ pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detache
         let mode = Mode::from_bits_retain(0o755);
         step!(mkdirat(dev, *name, mode), "mkdir /dev/{name}")?;
     }
-    let devices = bind_devices(console)?;
-    for device in &devices {
+    for name in DEVICES {
         let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let name = device.target.display();
-        step!(openat(dev, &device.target, new, Mode::empty()), "touch /dev/{name}")?;
+        step!(openat(dev, name, new, Mode::empty()), "touch /dev/{name}")?;
     }
-    mounts.extend(devices);
+    mounts.extend(bind_devices()?);
     Ok(mounts)
 }
 
 /// The host's nodes, to be placed in /dev.
-fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
+fn bind_devices() -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for name in DEVICES {
         let node = bind(AT_FDCWD, &Path::new("/dev").join(name), DEVICE, false)?;
         mounts.push(Detached { mount: node, target: name.into() });
-    }
-    if let Some(node) = console {
-        let mount = bind(AT_FDCWD, node, DEVICE, false)?;
-        mounts.push(Detached { mount, target: "console".into() });
     }
     Ok(mounts)
 }
 
 /// Those of these nodes that have one of the numbers, to be placed nowhere. No others, for when a
 /// detached mount is closed the kernel waits until no CPU can be looking at it.
-pub fn bind_open_devices(numbers: &[u64], console: Option<&Path>) -> Result<Vec<OwnedFd>> {
-    let mut paths: Vec<PathBuf> = DEVICES.map(|name| Path::new("/dev").join(name)).into();
-    paths.extend(console.map(PathBuf::from));
+pub fn bind_open_devices(numbers: &[u64]) -> Result<Vec<OwnedFd>> {
     let mut nodes = vec![];
-    for path in paths {
-        if numbers.contains(&device_number(&path)) {
+    for name in DEVICES {
+        let path = Path::new("/dev").join(name);
+        let number = device_number(&path);
+        if number != 0 && numbers.contains(&number) {
             nodes.push(bind(AT_FDCWD, &path, DEVICE, false)?);
         }
     }
@@ -235,8 +233,9 @@ pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
         }
         let mount = match &volume.source {
             Source::Host(path) => bind(AT_FDCWD, path, attributes, true)?,
-            Source::Tmpfs(options) if options.contains("size=") => new_mount("tmpfs", options)?,
-            Source::Tmpfs(options) => new_mount("tmpfs", &format!("{},{options}", storage(None)?))?,
+            Source::Device(path, number) => bind_device(path, *number)?,
+            // What is said twice counts as it is said last.
+            Source::Tmpfs(own) => new_mount("tmpfs", &format!("{},{own}", storage(None)?))?,
         };
         mounts.push(Detached { mount, target: volume.target.clone() });
     }
@@ -266,6 +265,16 @@ pub fn attributes_option(is_rootless: bool, upper: &str) -> &'static str {
 const OLD_KERNEL: &str = "\
 husk: before Linux 6.6 a user can't remove or rename directories that came with ROOTFS (EIO): \
 copy it and use --writable, or be root\n";
+
+/// A device that the command line has named. By now its path may lead to another one.
+fn bind_device(path: &Path, number: u64) -> Result<OwnedFd> {
+    let mount = bind(AT_FDCWD, path, DEVICE, false)?;
+    let meta = attempt(path.display(), fstat(&mount))?;
+    if meta.st_rdev != number {
+        return Err(error(format!("--device {}: it is another device by now", path.display())));
+    }
+    Ok(mount)
+}
 
 /// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
 pub fn sort(mounts: &mut [Detached]) {
@@ -306,6 +315,14 @@ fn place_in(above: &Detached, made: &Detached) -> Result<()> {
     let name = made.target.to_str().unwrap_or_default();
     let placed = || sys::move_mount(&made.mount, &above.mount, name);
     step!(placed(), "mount --move (it) {}", shown.display())
+}
+
+/// The container's terminal, if it has one, is its /dev/console too, as docker has it.
+pub fn place_console(terminal: Option<BorrowedFd>, dev: &OwnedFd) -> Result<()> {
+    let Some(terminal) = terminal else { return Ok(()) };
+    let console = bind(terminal, Path::new(""), DEVICE, false)?;
+    let tree = Tree::Below(dev.as_fd());
+    step!(place(&console, tree, Path::new("console")), "mount --move (it) /dev/console")
 }
 
 /// Attaches a mount at its target, which is made if it is missing.

@@ -54,7 +54,6 @@ const MAX_LINKS: u32 = 40;
 pub enum Tree<'a> {
     /// Our own root: after pivot_root(2) there is nothing else.
     Own,
-    #[cfg_attr(not(feature = "oci"), expect(dead_code))] // only the appendix has others' roots
     /// What is below this directory: neither a symlink nor `..` leads above it.
     Below(BorrowedFd<'a>),
 }

@@ -6,9 +6,11 @@ use crate::paths::{Tree, is_file};
 use crate::step::{Result, error};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub struct User {
@@ -119,6 +121,13 @@ pub fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
+/// Is it no file of ROOTFS, but one that the kernel makes up for whoever reads it? husk may read
+/// more than the container, as /proc/kmsg.
+fn is_kernels(file: &OwnedFd) -> bool {
+    let kinds = [PROC_SUPER_MAGIC, SYSFS_MAGIC];
+    fstatfs(file).map_or(true, |meta| kinds.contains(&meta.filesystem_type()))
+}
+
 /// A text file of the container's: no fifo, which would make us wait, and not without end. A
 /// missing one is empty.
 fn read(path: &str, is_optional: bool) -> Result<String> {
@@ -128,7 +137,7 @@ fn read(path: &str, is_optional: bool) -> Result<String> {
         false => Err(error(format!("ROOTFS's {path}: {why}"))),
     };
     let file = match Tree::Own.open(Path::new(path), flags, 0) {
-        Ok(file) if is_file(&file) => File::from(file),
+        Ok(file) if is_file(&file) && !is_kernels(&file) => File::from(file),
         Ok(_) => return bad("expected a file"),
         Err(Errno::ENOENT) => return Ok(String::new()),
         Err(errno) => return bad(errno.desc()),

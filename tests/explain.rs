@@ -55,7 +55,9 @@ fn tells_the_story_in_order() {
 
 /// What each sentence may do, by the command that it begins with. Other sentences begin with the
 /// name of their system call.
-const CALLS: [(&str, &str); 17] = [
+const CALLS: [(&str, &str); 21] = [
+    ("chown", "fchown"),
+    ("bridge", "sendto"),
     ("cd", "chdir fchdir openat2"),
     ("cp", "memfd_create"),
     ("echo", "openat write"),
@@ -71,7 +73,9 @@ const CALLS: [(&str, &str); 17] = [
          mkdirat",
     ),
     ("nsenter", "setns"),
+    ("open", "openat"),
     ("rmdir", "rmdir unlinkat"),
+    ("setfattr", "fsetxattr"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
     ("touch", "openat"),
     ("umount", "umount2"),
@@ -130,6 +134,7 @@ impl Call {
             "openat" => flags.iter().any(|flag| self.args.contains(flag)),
             "sendto" => self.args.contains("nlmsg"), // else it is between parent and child
             "write" => false,
+            "ioctl" => self.args.contains("TIOCSCTTY"),
             name => among(name, TOLD) || CALLS.iter().any(|(_, calls)| among(name, calls)),
         }
     }

@@ -52,6 +52,10 @@ fn tmpfs() {
     assert_ne!(host.inside(&["--tmpfs", "/x"], run).code, 0, "noexec is usual");
     let touch = "touch /x/y 2>/dev/null || echo read-only";
     assert_eq!(host.inside(&["--tmpfs", "/x:ro"], touch).ok(), "read-only");
+    // Empty files cost the kernel memory, too, so they are counted, however small it is.
+    let inodes = "df -i /x /dev/shm / | tail -n +2 | awk '{ print $2 }' | sort -u | wc -l";
+    let storage = ["--tmpfs", "/x:size=1m", "--shm-size=2m"];
+    assert_eq!(host.inside(&storage, inodes).ok(), "1");
     // The only place that a read-only container may write to.
     let script = "touch /y 2>/dev/null || touch /x/y && ls /x";
     assert_eq!(host.inside(&["--read-only", "--tmpfs", "/x"], script).ok(), "y");
@@ -125,4 +129,33 @@ fn targets_behind_dangling_links() {
     try_at("", "/loop/x", "true").refused(125, &["/loop/x", "ELOOP"]);
     let run = host.husk(&["run", "-w", "/a/x", root.path(), "sh", "-c", "pwd -P"]);
     assert_eq!(run.ok(), "/no/such/dir/x");
+}
+
+/// Before Linux 6.6 a user can't remove what came with ROOTFS: husk says so, once, with the way out.
+#[test]
+fn directories_of_rootfs_as_a_user() {
+    let host = host!();
+    let (bin, root) = (husk_for_all(), rootfs_of(1000));
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
+    let mut numbers = release.split(['.', '-']).map(|text| text.parse::<u32>().unwrap_or(0));
+    let is_old = (numbers.next(), numbers.next()) < (Some(6), Some(6));
+    let script =
+        "mkdir /new; rm -r /new && rm -r /usr && mkdir /usr && mv /var /moved; echo status $?";
+    let on_terminal = |options: &[&str]| {
+        let mut command = host.command(bin.join("husk"));
+        command.args(["run"]).args(options).args([root.path(), "sh", "-c", script]);
+        as_user(&mut command, 1000);
+        host.pty(command).end().0
+    };
+    let text = on_terminal(&[]);
+    let warned = text.matches("husk: before Linux 6.6").count();
+    if !is_old {
+        assert!(text.contains("status 0") && warned == 0, "{text}");
+        host.skip_part("this kernel is new enough: an older one has a warning");
+        return;
+    }
+    assert!(text.contains("status 1") && warned == 1 && text.contains("--writable"), "{text}");
+    // The way out.
+    let text = on_terminal(&["--writable"]);
+    assert!(text.contains("status 0") && !text.contains("husk:"), "{text}");
 }

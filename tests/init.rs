@@ -124,6 +124,30 @@ fn exec_and_stop() {
     assert!(host.containers().is_empty());
 }
 
+/// Whoever kills husk ends the container, whichever of its two first processes has which user.
+#[test]
+fn husk_is_killed() {
+    let host = host!();
+    for options in [&[][..], &["-u", "1000"]] {
+        let script = "echo ready; sleep 1000";
+        let args = [&["run", "--init"], options, &[rootfs(), "sh", "-c", script]].concat();
+        let mut running = start(&mut host.husk_command(&args));
+        running.says("ready");
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        until("the end of the container", || host.processes().is_empty());
+        assert!(host.husk(&["ps", "-q"]).ok().is_empty());
+    }
+    // Whatever ends PID 1 ends all.
+    let mut running = host.stays(&["--init"], "true");
+    host.kill_inits();
+    assert_eq!(running.wait().code, 137);
+    // And the command's end is not put off by others that hold its files.
+    running =
+        start(&mut host.husk_command(&["run", "--init", rootfs(), "sh", "-c", "sleep 9 & exit 3"]));
+    assert_eq!(running.wait().code, 3);
+}
+
 #[test]
 fn rootless() {
     let host = host!();

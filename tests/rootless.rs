@@ -374,7 +374,7 @@ fn one_id() {
         let run = user.inside(&[], script);
         assert!(run.code != 0 && run.err.contains(words), "expected {words:?}: {run}");
     }
-    user.inside(&["-u", "1"], "true").refused(125, &["EINVAL"]);
+    user.inside(&["-u", "1"], "true").refused(125, &["one user and one group"]);
 }
 
 /// What is not the user's can't be a ROOTFS, unless everybody may read it: and then it works.

@@ -136,6 +136,12 @@ fn hostile_files() {
     fs::remove_file(&passwd).expect("rm");
     symlink(format!("/hp/{}/root{}/passwd", host.pid(), secret.path()), &passwd).expect("ln -s");
     try_all("a link to the host", &["/etc/passwd"]);
+    for kernels in
+        ["/proc/kmsg", "/proc/self/environ", "/proc/meminfo", "/sys/kernel/uevent_seqnum"]
+    {
+        made(&format!("ln -s {kernels} PASSWD"));
+        try_all(kernels, &["/etc/passwd", "expected a file"]);
+    }
     made("head -c 3000 /dev/urandom > PASSWD");
     try_all("noise", &["no thief", "/etc/passwd"]);
 }
