@@ -1,15 +1,16 @@
 //! The command line becomes a `Container`; and the help text. docker's names, docker's habits.
 
+mod docker;
+mod values;
+mod words;
+
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
-use crate::docker;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Result, attempt, error, narrate_as};
-use crate::values::{cpu_time, limit, name, signal, size, storage, user, volume};
-use crate::words::Line;
 use crate::{Container, NAMESPACES, terminal};
 use std::collections::VecDeque;
 use std::env;
@@ -19,6 +20,8 @@ use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use values::{cpu_time, limit, name, signal, size, storage, user, volume};
+use words::Line;
 
 pub const HELP: &str = "\
 husk run [OPTIONS] ROOTFS [COMMAND [ARG]...]    start a container; COMMAND is /bin/sh if not given

@@ -1,5 +1,9 @@
 //! Coming back to a container: exec, stop and kill.
 
+mod listing;
+
+pub use listing::ps;
+
 use crate::caller;
 use crate::cgroups::{self, field, first_process, is_populated, wait_while};
 use crate::cli::{Kill, Stop};

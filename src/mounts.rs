@@ -277,8 +277,10 @@ fn bind_device(path: &Path, number: u64) -> Result<OwnedFd> {
 }
 
 /// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
-pub fn sort(mounts: &mut [Detached]) {
+pub fn sort(mut mounts: Vec<Detached>, more: Vec<Detached>) -> Vec<Detached> {
+    mounts.extend(more);
     mounts.sort_by_key(|made| made.target.components().count());
+    mounts
 }
 
 const KINDS: &str = "a directory can't be mounted on a file, nor a file on a directory";

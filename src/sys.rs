@@ -278,9 +278,10 @@ pub fn capbset_read(number: u32) -> Result<bool, Errno> {
 }
 
 /// prctl(2) PR_CAPBSET_DROP: takes it away, from all programs that this process will ever be.
-pub fn capbset_drop(number: u32) -> Result<(), Errno> {
+/// False: from now on it is not in the bounding set.
+pub fn capbset_drop(number: u32) -> Result<bool, Errno> {
     // SAFETY: integers only.
-    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop)
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(|_| false)
 }
 
 /// capset(2): makes these capabilities effective and permitted, and none inheritable (nor, with

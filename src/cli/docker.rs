@@ -1,6 +1,8 @@
 //! docker's other options: what is a line or two is here. The rest is refused with what to do
 //! instead.
 
+use super::values;
+use super::words::Line;
 use crate::caller::is_rootless;
 use crate::cli::{Asked, add_volume, process_option, variable};
 use crate::devices;
@@ -8,8 +10,7 @@ use crate::mounts::{Source, Volume};
 use crate::paths::c_string;
 use crate::ports::Port;
 use crate::step::{Error, Result, attempt, error};
-use crate::words::Line;
-use crate::{Container, rlimits, sysctl, values};
+use crate::{Container, rlimits, sysctl};
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
