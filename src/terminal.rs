@@ -265,8 +265,9 @@ impl Inside {
     pub fn reopen_by<'a>(&mut self, nodes: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
         let devices = self.devices();
         for node in nodes {
+            let own = device(node);
             for (number, given) in devices.into_iter().enumerate() {
-                if given == 0 || given != device(node) {
+                if given == 0 || given != own {
                     continue;
                 }
                 let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

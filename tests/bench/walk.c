@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/if_bridge.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/rtnetlink.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,6 +44,8 @@ enum { RO = MOUNT_ATTR_RDONLY, NS = MOUNT_ATTR_NOSUID, ND = MOUNT_ATTR_NODEV, NX
 #define DO(call) ({ long r_ = (long)(call); if (r_ < 0) { perror(#call); _exit(125); } r_; })
 
 static struct { int n; struct { char who, section; struct timespec at; } mark[40]; } *seen;
+
+static int report; // the output, when 1 is /dev/null
 
 static void section(char who, char number) {
     if (!seen) return;
@@ -71,10 +75,10 @@ static void *put(const void *data, int size) {
     m.h.nlmsg_len += NLMSG_ALIGN(size);
     return at;
 }
-static void begin(int type, const void *body, int size) {
+enum { ADD = NLM_F_CREATE | NLM_F_EXCL, SET = NLM_F_CREATE | NLM_F_REPLACE };
+static void begin(int type, int flags, const void *body, int size) {
     memset(&m, 0, sizeof m);
-    m.h = (struct nlmsghdr){.nlmsg_len = 16, .nlmsg_type = type,
-        .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL};
+    m.h = (struct nlmsghdr){.nlmsg_len = 16, .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags};
     put(body, size);
 }
 static struct rtattr *attribute(int type, const void *data, int size) {
@@ -100,8 +104,16 @@ static int index_of(const char *name) {
 }
 static int netlink(void) { return DO(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)); }
 static void up(int fd, const char *name) {
-    begin(RTM_SETLINK, &(struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP}, sizeof(struct ifinfomsg));
+    begin(RTM_SETLINK, 0, &(struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP}, sizeof(struct ifinfomsg));
     attribute(IFLA_IFNAME, name, strlen(name));
+    ask(fd);
+}
+
+static void neighbour(int fd, int family, int index, int state, int flags, unsigned ip, const void *mac) {
+    begin(RTM_NEWNEIGH, SET, &(struct ndmsg){.ndm_family = family, .ndm_ifindex = index, .ndm_state = state,
+        .ndm_flags = flags}, sizeof(struct ndmsg));
+    if (ip) attribute(NDA_DST, &ip, 4);
+    attribute(NDA_LLADDR, mac, 6);
     ask(fd);
 }
 
@@ -112,7 +124,7 @@ static void network_outside(int number, int child) {
     char name[IFNAMSIZ];
     snprintf(name, sizeof name, "bare%d", number);
     section('p', 'n');
-    begin(RTM_NEWLINK, &(struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP}, sizeof(struct ifinfomsg));
+    begin(RTM_NEWLINK, ADD, &(struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP}, sizeof(struct ifinfomsg));
     attribute(IFLA_IFNAME, name, strlen(name));
     attribute(IFLA_MASTER, &bridge, 4);
     struct rtattr *link = attribute(IFLA_LINKINFO, 0, 0);
@@ -128,6 +140,21 @@ static void network_outside(int number, int child) {
     attribute(IFLA_NUM_TX_QUEUES, &queues, 4);
     attribute(IFLA_NUM_RX_QUEUES, &queues, 4);
     ask(fd);
+    int port = index_of(name);
+    char file[80];
+    snprintf(file, sizeof file, "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+    if (!access(file, F_OK)) echo("1", file);
+    begin(RTM_NEWLINK, 0, &(struct ifinfomsg){.ifi_index = port}, sizeof(struct ifinfomsg));
+    link = attribute(IFLA_LINKINFO, 0, 0);
+    attribute(IFLA_INFO_SLAVE_KIND, "bridge", 6);
+    data = attribute(IFLA_INFO_SLAVE_DATA, 0, 0);
+    unsigned short forward = 0xfffd;
+    attribute(IFLA_BRPORT_LEARNING, "", 1), attribute(IFLA_BRPORT_LOCKED, "\1", 1);
+    attribute(IFLA_BRPORT_GROUP_FWD_MASK, &forward, 2), attribute(IFLA_BRPORT_MODE, "", 1);
+    end(data), end(link);
+    ask(fd);
+    neighbour(fd, AF_BRIDGE, port, NUD_NOARP, NTF_MASTER, 0, mac);
+    neighbour(fd, AF_INET, bridge, NUD_PERMANENT, 0, htonl(0x0a4d0000 + number), mac);
     close(fd);
 }
 
@@ -138,22 +165,27 @@ static void set(int sysctl, const char *file, const char *value) {
     close(fd);
 }
 static void network_inside(int number, int sysctl, int hosts) {
+    DO(write(hosts, "10.77.0.2\tbare\n", 15));
     int fd = netlink();
-    unsigned address = htonl(0x0a4d0000 + number), gateway = htonl(0x0a4d0001);
+    unsigned address = htonl(0x0a4d0000 + number), gateway = htonl(0x0a4d0001), metric = 0;
     up(fd, "lo");
     if (!number) return;
     set(sysctl, "net/ipv6/conf/eth0/disable_ipv6", "1");
     set(sysctl, "net/ipv4/ip_unprivileged_port_start", "0");
     set(sysctl, "net/ipv4/ping_group_range", "0 2147483647");
-    begin(RTM_NEWADDR, &(struct ifaddrmsg){AF_INET, 16, 0, 0, index_of("eth0")}, sizeof(struct ifaddrmsg));
-    attribute(IFA_LOCAL, &address, 4);
+    begin(RTM_NEWADDR, SET, &(struct ifaddrmsg){AF_INET, 16, 0, 0, index_of("eth0")}, sizeof(struct ifaddrmsg));
+    attribute(IFA_LOCAL, &address, 4), attribute(IFA_RT_PRIORITY, &metric, 4);
     ask(fd);
     up(fd, "eth0");
-    begin(RTM_NEWROUTE, &(struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
+    int eth0 = index_of("eth0"), state = DO(open("/sys/class/net/eth0/operstate", O_RDONLY | O_CLOEXEC));
+    // The kernel notices in the background that both ends are up.
+    while (DO(pread(state, text, 2, 0)) && memcmp(text, "up", 2)) nanosleep(&(struct timespec){0, 20000}, 0);
+    close(state);
+    neighbour(fd, AF_INET, eth0, NUD_PERMANENT, 0, gateway, "\2\102\12\115\0\1");
+    begin(RTM_NEWROUTE, ADD, &(struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
         .rtm_protocol = RTPROT_BOOT, .rtm_type = RTN_UNICAST}, sizeof(struct rtmsg));
     attribute(RTA_GATEWAY, &gateway, 4);
     ask(fd);
-    DO(write(hosts, "10.77.0.2\tbare\n", 15));
     close(fd);
 }
 
@@ -201,7 +233,7 @@ static void mask(int dir, int dev, const char **names, int n) {
 }
 
 static const char *nodes[] = {"null", "zero", "full", "random", "urandom", "tty"};
-static int hosts, sysctl;
+static int hosts, sysctl, null[3];
 
 static void root_file_system(const char *rootfs) {
     char path[99];
@@ -219,16 +251,8 @@ static void root_file_system(const char *rootfs) {
         node[i] = bound(AT_FDCWD, path, RO | NS | NX);
     }
     for (int i = 0; i < 6; i++) close(DO(openat(dev, nodes[i], O_CREAT | O_EXCL | O_CLOEXEC, 0)));
-    for (int i = 0; i < 3; i++) {
-        struct stat of;
-        fstat(i, &of);
-    }
     snprintf(path, sizeof path, "/proc/self/fd/%d", node[0]); // 0, 1 and 2 are /dev/null here
-    for (int i = 0; i < 3; i++) {
-        int fd = DO(open(path, O_RDWR | O_NOCTTY | O_CLOEXEC));
-        DO(dup2(fd, i));
-        close(fd);
-    }
+    for (int i = 0; i < 3; i++) null[i] = DO(open(path, O_RDWR | O_NOCTTY | O_CLOEXEC));
     DO(chdir(rootfs));
     struct sysinfo info;
     DO(sysinfo(&info));
@@ -322,7 +346,8 @@ static int walk(const char *rootfs, int number) {
     for (int i = 1; i <= 64; i++) signal(i, SIG_DFL);
     DO(readlink("/proc/self/ns/user", text, 99)), DO(readlink("/proc/self", text, 99));
     umask(022);
-    cat("/proc/self/mountinfo"), cat("/proc/self/cgroup");
+    int host_null = DO(open("/dev/null", O_RDWR | O_CLOEXEC));
+    cat("/proc/self/cgroup"), cat("/sys/fs/cgroup/runner/cgroup.procs");
     DO(chdir("/sys/fs/cgroup/bare"));
     int locks = DO(open("cgroup.procs", O_RDWR | O_CLOEXEC));
     struct flock lock = {.l_type = F_WRLCK, .l_start = 1 << 20 | name, .l_len = 1};
@@ -354,14 +379,16 @@ static int walk(const char *rootfs, int number) {
         lock_down(both[1]);
         section('c', '7');
         setsid();
+        for (int i = 0; i < 3; i++) DO(dup2(null[i], i)), close(null[i]);
         execl("/bin/true", "true", (char *)0);
         _exit(127);
     }
     close(both[1]);
     if (number) network_outside(number, pid);
     sigset_t set;
-    sigemptyset(&set), sigaddset(&set, SIGCHLD), sigaddset(&set, SIGTERM);
+    sigemptyset(&set), sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, 0);
+    int signals = DO(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     section('p', 'g');
     DO(send(both[0], text, 4, MSG_NOSIGNAL));
     recv(both[0], text, 1, 0);
@@ -370,13 +397,16 @@ static int walk(const char *rootfs, int number) {
     cat("/proc/self/fdinfo/0"), cat("/proc/self/fdinfo/1");
     lock.l_type = F_RDLCK;
     DO(fcntl(locks, F_OFD_SETLK, &lock));
-    int signals = DO(signalfd(-1, &set, 0));
-    while (!DO(waitpid(pid, &status, WNOHANG | WUNTRACED))) DO(read(signals, text, 128));
+    int pidfd = DO(syscall(SYS_pidfd_open, pid, 0));
+    DO(dup2(host_null, 1));
+    struct pollfd ends[] = {{signals, POLLIN}, {pidfd, POLLIN}};
+    while (DO(poll(ends, 2, -1)) && !ends[1].revents) DO(read(signals, text, 128));
+    DO(waitpid(pid, &status, 0));
     lock.l_type = F_WRLCK;
     DO(fcntl(locks, F_OFD_SETLK, &lock));
     DO(rmdir(cgroup));
     for (int i = 0; seen && i < seen->n; i++)
-        printf("%c %c %ld%09ld\n", seen->mark[i].who, seen->mark[i].section,
+        dprintf(report, "%c %c %ld%09ld\n", seen->mark[i].who, seen->mark[i].section,
             seen->mark[i].at.tv_sec, seen->mark[i].at.tv_nsec);
     return status ? 1 : 0;
 }
@@ -400,6 +430,7 @@ int main(int argc, char **argv) {
     int is_timed = argc > 1 && !strcmp(argv[1], "-t");
     if (is_timed) {
         seen = mmap(0, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        report = dup(1);
         argc--, argv++;
     }
     if (argc < 2) return 125;
