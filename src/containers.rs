@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
 /// that is the mount itself; a user has one where systemd delegates it, cgroups(7).
 pub fn husk_dir() -> Result<PathBuf> {
-    let mount = cgroups::mount_point()?;
     let groups = cat("/proc/self/cgroup")?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let own = mount.join(own.unwrap_or_default());
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let mount = cgroups::mount_point(Path::new(own))?;
+    let own = mount.join(own);
     let uid = unistd::geteuid().as_raw();
     let mut topmost = None;
     for dir in own.ancestors() {

@@ -152,16 +152,9 @@ pub fn prepare(wanted: &Wanted) -> Result<(Inside, Outside)> {
         sys::close_others(3, &[]); // what the caller forgot to close would stay open with us
     }
     let ends = decide(wanted);
-    let null = File::options().read(true).write(true).open("/dev/null");
-    let mut outside = Outside {
-        keyboard: None,
-        outputs: vec![],
-        caller: caller(wanted).map(open_again).transpose()?,
-        screen: None,
-        pair: None,
-        has_log: wanted.log.is_some(),
-        null: attempt("/dev/null", null)?.into(),
-    };
+    let mut outside = Outside::without_streams()?;
+    outside.caller = caller(wanted).map(open_again).transpose()?;
+    outside.has_log = wanted.log.is_some();
     let mut inside = Inside { ends, files: [None, None, None], husk: None, pair: None };
     if ends[0] == End::Pty {
         let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
@@ -215,6 +208,20 @@ fn dup(file: &OwnedFd) -> Result<OwnedFd> {
 }
 
 impl Outside {
+    /// Only signals are passed on, and the end is seen.
+    pub fn without_streams() -> Result<Outside> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        Ok(Outside {
+            keyboard: None,
+            outputs: vec![],
+            caller: None,
+            screen: None,
+            pair: None,
+            has_log: false,
+            null: attempt("/dev/null", null)?.into(),
+        })
+    }
+
     /// The container's end of a pipe for what is typed.
     fn pipe_from_keyboard(&mut self) -> Result<OwnedFd> {
         let (reader, writer) = attempt("pipe", unistd::pipe2(OFlag::O_CLOEXEC))?;
@@ -248,18 +255,27 @@ impl Inside {
     /// All that it has open, for the others are closed before ROOTFS is looked at.
     pub fn open_files(&self) -> Vec<BorrowedFd<'_>> {
         let files = self.files.iter().flatten().map(|file| file.as_fd());
-        files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).collect()
+        let pair = self.pair.iter().flat_map(|pair| [pair.master.as_fd(), pair.slave.as_fd()]);
+        files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).chain(pair).collect()
+    }
+
+    /// The devices that 0, 1 and 2 are, by their numbers: 0 is none's.
+    pub fn devices(&self) -> [u64; 3] {
+        [0, 1, 2].map(|number| match self.ends[number] {
+            End::Kept => device(sys::stdio(number as i32)),
+            End::Null => NULL,
+            _ => 0,
+        })
     }
 
     /// Nodes of the host are opened again by read-only mounts of them: so that fchmod(2) on one of
     /// 0, 1 and 2 does not reach the host's. Where a user may not do that, it stays as it is.
     pub fn reopen_by<'a>(&mut self, nodes: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
+        let devices = self.devices();
         for node in nodes {
-            for number in 0..3 {
-                let is_kept = self.ends[number] == End::Kept;
-                let given = if is_kept { device(sys::stdio(number as i32)) } else { NULL };
-                let is_node = matches!(self.ends[number], End::Kept | End::Null);
-                if !is_node || given == 0 || given != device(node) {
+            let own = device(node);
+            for (number, given) in devices.into_iter().enumerate() {
+                if given == 0 || given != own {
                     continue;
                 }
                 let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
