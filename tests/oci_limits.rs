@@ -124,7 +124,10 @@ fn whose_input_and_output_it_is() {
     let owner = |name: &str| fs::metadata(b.dir.join(name)).expect("stat").uid();
     fs::write(b.dir.join("in"), "from a file\n").expect("write");
     b.command("echo by name > /dev/stdout; cat");
-    b.sh("$OCI run --bundle $B one <$B/in >$B/out").ok();
+    // In the foreground these would be pipes of its own.
+    b.sh("$OCI run --detach --bundle $B one <$B/in >$B/out 2>$B/out").ok();
+    until("its end", || b.sh("$OCI state one").ok().contains("stopped"));
+    b.sh("$OCI delete one").ok();
     let out = fs::read_to_string(b.dir.join("out")).expect("read");
     assert_eq!((out.as_str(), owner("out")), ("from a file\n", 7)); // its own > began it anew
     assert_eq!(owner("in"), 0, "what is read from is others', too");
@@ -133,6 +136,9 @@ fn whose_input_and_output_it_is() {
         (its.mode(), its.uid(), its.gid())
     };
     let before = node();
-    b.sh("$OCI run --bundle $B one </dev/null >/dev/null 2>&1").ok();
-    assert_eq!(node(), before);
+    for options in ["", "--detach"] {
+        b.sh(&format!("$OCI run {options} --bundle $B one </dev/null >/dev/null 2>&1")).ok();
+        assert_eq!(node(), before);
+    }
+    b.sh("$OCI delete --force one").ok();
 }

@@ -44,7 +44,7 @@ fn is_writable(plan: &Plan) -> Result<bool> {
 }
 
 /// The caller's number for one of the container's.
-fn outside(id: u32, mappings: &[LinuxIdMapping]) -> u32 {
+pub fn outside(id: u32, mappings: &[LinuxIdMapping]) -> u32 {
     for map in mappings {
         if id >= map.container_id() && id - map.container_id() < map.size() {
             return map.host_id() + (id - map.container_id());

@@ -93,8 +93,9 @@ fn become_process(plan: &Plan, parent: &UnixStream, inside: Option<&Inside>) -> 
     }
     scheduling::apply(plan)?;
     rights::set_rlimits(process)?;
-    if inside.is_none() {
-        stdio::give_to(process.user().uid())?;
+    match inside {
+        Some(_) => stdio::give_input_to(process.user().uid())?, // which may be the caller's
+        None => stdio::give_to(process.user().uid())?,
     }
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());

@@ -1,6 +1,8 @@
 //! The child's start, which becomes the container or enters it.
 
 use super::cgroup::Cgroup;
+use super::delegate::outside as outside_id;
+use super::list_of;
 use super::namespaces::{CGROUP, MOUNT, PID, TIME, USER};
 use super::options::Given;
 use super::plan::Plan;
@@ -12,6 +14,7 @@ use crate::terminal::{self, Outside, Signals, Wanted};
 use crate::{mounts, sys, talk};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
+use nix::unistd::{self, Gid, Uid};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -41,6 +44,12 @@ fn make_streams(plan: &mut Plan, given: &Given) -> Result<Option<Outside>> {
     if !is_rootless() {
         let nodes = mounts::bind_open_devices(&inside.devices())?;
         inside.reopen_by(nodes.iter())?;
+    }
+    if unistd::geteuid().is_root() {
+        let user = plan.process.user();
+        let uid = outside_id(user.uid(), list_of(plan.linux.uid_mappings()));
+        let gid = outside_id(user.gid(), list_of(plan.linux.gid_mappings()));
+        inside.give_to(Uid::from_raw(uid), Gid::from_raw(gid))?;
     }
     plan.inside = Some(inside);
     Ok(Some(outside))

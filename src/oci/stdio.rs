@@ -10,9 +10,13 @@ use std::os::fd::AsFd;
 
 /// Makes them its user's, who may then open them by name (/dev/stdout), too.
 pub fn give_to(uid: u32) -> Result<()> {
-    give(io::stdin(), uid)?;
+    give_input_to(uid)?;
     give(io::stdout(), uid)?;
     give(io::stderr(), uid)
+}
+
+pub fn give_input_to(uid: u32) -> Result<()> {
+    give(io::stdin(), uid)
 }
 
 fn give(file: impl AsFd, uid: u32) -> Result<()> {
