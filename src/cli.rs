@@ -28,7 +28,8 @@ husk ps [OPTIONS]                               list the running ones
 husk stop [OPTIONS] CONTAINER...                SIGTERM, and SIGKILL after 10 seconds
 husk kill [OPTIONS] CONTAINER...                a signal: SIGKILL, if no other is given
 
-run       --name NAME (letters, digits, _.-)  -h --hostname NAME  -d --detach  --rm (always so)
+run       --name NAME (letters, digits, _.-)  -h --hostname NAME  --rm (always so)
+run       -d --detach  --log FILE (where the output of a detached one goes)
 run       -v --volume SRC:DST[:ro]  --read-only  --writable (changes go to ROOTFS itself)
 run       --tmpfs DIR[:size=SIZE,mode=OCTAL,uid=N,gid=N,exec,ro]  --shm-size SIZE (64m)
 run       --device SRC[:DST][:rwm] (a device of the host's, or a directory of them)
@@ -40,7 +41,7 @@ run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
 run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
 run exec  -e --env KEY=VALUE (or KEY, for the caller's value)  -w --workdir DIR
-run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty (always so)
+run exec  -u --user USER[:GROUP]  --explain (say each step)  -i --interactive  -t --tty[=false]
 ps        -q --quiet (only the names)
 stop      -t --time SECONDS
 stop kill -s --signal SIGNAL (INT, SIGINT or 2)
@@ -126,6 +127,9 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     let rootfs = line.words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?;
     c.rootfs = open_rootfs(&rootfs)?;
+    if c.terminal.log.is_some() && !c.detach {
+        return Err(error("--log: expected --detach, too"));
+    }
     if c.writable && c.read_only {
         return Err(error("--read-only and --writable: expected one of them"));
     }
@@ -141,8 +145,7 @@ fn parse_run(mut line: Line) -> Result<Command> {
         c.namespaces |= libc::CLONE_NEWUSER;
     }
     c.capabilities = capabilities(&asked);
-    let term = terminal::name().and_then(|_| env::var_os("TERM"));
-    let own = environment::defaults(&c.hostname, term.as_deref());
+    let own = environment::defaults(&c.hostname, term(&c).as_deref());
     let from_files = environment::merge(own, asked.file_env);
     c.env = environment::merge(from_files, c.env);
     for group in asked.groups {
@@ -150,6 +153,11 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     docker::check(&c)?;
     Ok(Command::Run(Box::new(c)))
+}
+
+/// The caller's TERM, where the container has a terminal.
+fn term(c: &Container) -> Option<OsString> {
+    if terminal::has_pty(&c.terminal) { env::var_os("TERM") } else { None }
 }
 
 fn open_rootfs(rootfs: &OsStr) -> Result<PathBuf> {
@@ -186,7 +194,9 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
         "-d" | "--detach" => {
             line.flag()?;
             c.detach = true;
+            c.terminal.detach = true;
         }
+        "--log" => c.terminal.log = Some(line.value("FILE")?.into()),
         "--rm" => line.flag()?, // always so
         "-v" | "--volume" => {
             let value = line.value("SRC:DST[:ro]")?;
@@ -262,7 +272,11 @@ pub fn process_option(c: &mut Container, line: &mut Line) -> Result<()> {
             line.flag()?;
             narrate_as("parent");
         }
-        "-i" | "--interactive" | "-t" | "--tty" => line.flag()?, // always so
+        "-i" | "--interactive" => {
+            line.flag()?;
+            c.terminal.interactive = true;
+        }
+        "-t" | "--tty" => c.terminal.tty = Some(line.switch()?),
         _ => return Err(docker::refuse_option(line)),
     }
     Ok(())
@@ -324,6 +338,9 @@ fn parse_exec(mut line: Line) -> Result<Command> {
     }
     if line.words.len() < 2 {
         return Err(error("exec: expected a CONTAINER and a COMMAND"));
+    }
+    if let Some(term) = term(&c) {
+        c.env.insert(0, c_string([OsStr::new("TERM="), &term].join(OsStr::new(""))));
     }
     c.name = line.words.pop_front().unwrap_or_default().to_string_lossy().into();
     c.command = line.words.into_iter().map(c_string).collect();

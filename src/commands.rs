@@ -8,6 +8,7 @@ use crate::environment;
 use crate::notes::{self, Notes};
 use crate::paths::{Make, by_number};
 use crate::step::{Error, Result, attempt, cat, echo, error, step};
+use crate::terminal::{Inside, Outside};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
 use crate::{mounts, shield, sys, talk, terminal, users, wait};
 use nix::sched::{CloneFlags, setns};
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 pub fn exec(mut c: Container) -> Result<u8> {
     cgroups::check_proc()?;
     shield::raise()?;
-    terminal::prepare(false)?;
+    let (inside, outside) = terminal::prepare(&c.terminal)?;
     let dir = find(&living()?, &c.name)?;
     let name = c.name.clone();
     let gone = || error(format!("{name}: not running"));
@@ -43,7 +44,7 @@ pub fn exec(mut c: Container) -> Result<u8> {
     recall(&mut c, notes::read(&container));
     c.capabilities = u64::from_str_radix(&field(&first.status, "CapBnd").concat(), 16).unwrap_or(0);
     let stat = File::open(format!("/proc/{}/stat", first.pid)).map_err(|_| gone())?;
-    let outcome = enter(&c, &first, &cgroup);
+    let outcome = enter(&c, &first, &cgroup, inside, outside);
     cgroup.leave(&container);
     match outcome {
         Err(Error { status: 125, .. }) if is_ending(&stat) => Err(gone()),
@@ -84,12 +85,18 @@ fn recall(c: &mut Container, notes: Notes) {
 }
 
 /// Starts the command in the namespaces of a container's first process, and waits for it.
-fn enter(c: &Container, first: &cgroups::First, cgroup: &Cgroup) -> Result<u8> {
+fn enter(
+    c: &Container,
+    first: &cgroups::First,
+    cgroup: &Cgroup,
+    mut inside: Inside,
+    outside: Outside,
+) -> Result<u8> {
     let namespaces = namespaces_of(first.pid);
-    // A user may bind none of these, and can change none but his own terminal.
+    // A user may bind none of these, and can change none.
     if !caller::is_rootless() {
-        let nodes = mounts::bind_devices(terminal::name().as_deref())?;
-        terminal::reopen_by(nodes.iter().map(|node| &node.mount))?;
+        let nodes = mounts::bind_devices()?;
+        inside.reopen_by(nodes.iter().map(|node| &node.mount))?;
     }
     let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
     // Until it is the command, nobody in there may trace it, or see its files (CVE-2016-9962).
@@ -98,10 +105,13 @@ fn enter(c: &Container, first: &cgroups::First, cgroup: &Cgroup) -> Result<u8> {
     step!(setns(&first.pidfd, namespaces), "nsenter --target {pid} {namespaces:?}")?;
     match clone(0, Some(cgroup))? {
         (0, parent) => {
-            let Err(why) = become_command(c, first, &parent);
+            let Err(why) = become_command(c, first, &parent, &mut inside);
             talk::fail(&parent, why)
         }
-        (pid, child) => attend(pid, &child).map_err(|why| talk::give_up(pid, &child, why)),
+        (pid, child) => {
+            drop(inside); // the child's alone from now on
+            attend(pid, &child, outside).map_err(|why| talk::give_up(pid, &child, why))
+        }
     }
 }
 
@@ -122,26 +132,32 @@ fn become_command(
     c: &Container,
     first: &cgroups::First,
     parent: &UnixStream,
+    inside: &mut Inside,
 ) -> Result<Infallible> {
     let pid = first.pid;
     // In there, husk's own cgroup can't be seen.
     let cgroup = CloneFlags::CLONE_NEWCGROUP;
     step!(setns(&first.pidfd, cgroup), "nsenter --target {pid} --cgroup")?;
     // Before any path of the container is followed: it could lead to what husk has open.
-    sys::close_others(3, &[parent.as_fd()]);
+    sys::close_others(3, &[&[parent.as_fd()], &inside.open_files()[..]].concat());
     talk::wait_for_word(parent)?;
     enter_workdir(c, Make::Nothing)?;
+    if inside.has_pty() {
+        let devpts = attempt("/dev/pts", terminal::open_devpts("/dev/pts"))?;
+        inside.open_pty(devpts)?;
+    }
     let user = users::find(&c.user)?;
+    inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?;
-    execute(c, &user)
+    inside.lead_session()?;
+    execute(c, &user, inside)
 }
 
-fn attend(pid: i32, child: &UnixStream) -> Result<u8> {
-    terminal::hold_signals();
-    let lent = terminal::lend(false, pid);
+fn attend(pid: i32, child: &UnixStream, outside: Outside) -> Result<u8> {
+    let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
     talk::wait_for_exec(child)?;
-    wait(pid, &lent)
+    wait(pid, outside, &signals)
 }
 
 // ---- stop and kill ------------------------------------------------------------------------------

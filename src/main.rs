@@ -29,7 +29,7 @@ mod step; //        `step!`: say it, do it, name it when it fails
 mod sys; //         system calls that std and nix lack; all `unsafe`
 mod sysctl; //      settings of the container's network
 mod talk; //        what parent and child say to each other
-mod terminal; //    the caller's terminal, signals, waiting
+mod terminal; //    what 0, 1 and 2 are in there, and the copying; signals
 mod users; //       names of users and groups
 mod values; //      what the values of options may be
 mod words; //       the words of a command line
@@ -60,6 +60,7 @@ use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use step::{Error, Result, attempt, echo, error, say, say_step};
+use terminal::{Inside, Outside, Signals};
 use users::User;
 
 /// Picks the command.
@@ -110,6 +111,7 @@ pub struct Container {
     init: bool, // PID 1 is husk's
     stop_signal: i32,
     detach: bool,
+    terminal: terminal::Wanted,
 }
 
 impl Container {
@@ -126,16 +128,17 @@ impl Container {
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?;
     shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
-    terminal::prepare(c.detach)?;
+    let (mut inside, outside) = terminal::prepare(&c.terminal)?;
     containers::join_network(c.network_of.as_deref())?;
     let cgroup = create_cgroup(c)?; // 1
     let outcome = match clone(c.namespaces, cgroup.as_ref()) {
         Ok((0, parent)) => {
-            let Err(why) = become_container(c, &parent); // 2 to 7
+            let Err(why) = become_container(c, &parent, &mut inside); // 2 to 7
             talk::fail(&parent, why)
         }
         Ok((pid, child)) => {
-            let outcome = attend(c, pid, &child, cgroup.as_ref()); // 5 and 8
+            drop(inside); // the child's alone from now on
+            let outcome = attend(c, pid, &child, cgroup.as_ref(), outside); // 5 and 8
             outcome.map_err(|why| talk::give_up(pid, &child, why))
         }
         Err(why) => Err(why),
@@ -145,21 +148,23 @@ fn run(c: &Container) -> Result<u8> {
 }
 
 /// The child's story: step by step it becomes the container.
-fn become_container(c: &Container, parent: &UnixStream) -> Result<Infallible> {
+fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> Result<Infallible> {
     // Whatever the caller and husk have open stays outside: ROOTFS could lead to it (section 4).
-    sys::close_others(3, &[parent.as_fd()]);
+    sys::close_others(3, &[&[parent.as_fd()], &inside.open_files()[..]].concat());
     enter_namespaces(c)?; // 2
     set_hostname(c)?; // 3
-    let mut kept = build_root(c)?; // 4
+    let mut kept = build_root(c, inside)?; // 4
     let ip = talk::wait_for_word(parent)?;
     configure_network(c, ip, &mut kept)?; // 5
     sysctl::set(&kept.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
+    inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?; // 6
     if c.init {
         init::stay_behind(&c.command)?;
     }
-    execute(c, &user) // 7
+    inside.lead_session()?;
+    execute(c, &user, inside) // 7
 }
 
 // ---- 1. cgroup: the budget ----------------------------------------------------------------------
@@ -256,13 +261,13 @@ struct Kept {
 /// All that belongs in the new root is made while the host can be seen, but attached nowhere. Then
 /// pivot_root and umount put the host out of reach, and only then does anything follow the paths of
 /// ROOTFS: wherever its symlinks point, they can't lead out any more.
-fn build_root(c: &Container) -> Result<Kept> {
+fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     say("4. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
-    let mut mounts = mounts::make_dev(is_rootless(), terminal::of(c.detach).as_deref())?;
-    terminal::reopen_by(mounts.iter().map(|made| &made.mount))?;
+    let mut mounts = mounts::make_dev(is_rootless())?;
+    inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
     let shared = bind_shared(c)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
     let files = etc::files(&c.hostname, c.uses_host_network(), &c.resolv_conf);
@@ -284,6 +289,8 @@ fn build_root(c: &Container) -> Result<Kept> {
     step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     mounts::place_all(&mounts)?;
+    let console = inside.open_pty(&mounts[mounts::DEVPTS].mount)?;
+    mounts::place_console(console, &mounts[0].mount)?;
     enter_workdir(c, Make::Dir)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
@@ -434,11 +441,11 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
 // ---- 7. exec ------------------------------------------------------------------------------------
 
 /// The child's last step: the command takes its place, with nothing of husk's but 0, 1 and 2.
-pub fn execute(c: &Container, user: &User) -> Result<Infallible> {
+pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infallible> {
     say("7. exec");
-    terminal::leave(c.detach)?;
     let name = c.command[0].to_string_lossy();
     say_step(format_args!("exec {name}"));
+    inside.connect()?; // from here on husk's own words would be the container's
     let env = environment::with_home(&c.env, &user.home);
     let mut failure = Error { status: 127, why: format!("{name}: not found") };
     for file in environment::candidates(&c.command[0], &env) {
@@ -458,10 +465,15 @@ pub fn execute(c: &Container, user: &User) -> Result<Infallible> {
 // ---- 8. wait, exit status, clean-up -------------------------------------------------------------
 
 /// The parent, while the child becomes the container, and until that ends.
-fn attend(c: &Container, pid: i32, child: &UnixStream, cgroup: Option<&Cgroup>) -> Result<u8> {
+fn attend(
+    c: &Container,
+    pid: i32,
+    child: &UnixStream,
+    cgroup: Option<&Cgroup>,
+    outside: Outside,
+) -> Result<u8> {
     let ip = connect_to_bridge(c, pid)?;
-    terminal::hold_signals(); // until `wait` asks for them; so far they end husk
-    let lent = terminal::lend(c.detach, pid);
+    let signals = terminal::hold_signals()?; // to pass them on; so far they end husk
     talk::tell(child, ip)?;
     if cgroup.is_some() {
         containers::sweep(containers::SOME); // now, because the child is busy
@@ -475,18 +487,20 @@ fn attend(c: &Container, pid: i32, child: &UnixStream, cgroup: Option<&Cgroup>) 
         cgroup.share(); // until its execve(2) the child was husk, with the host's files open
     }
     if !c.detach {
-        return wait(pid, &lent);
+        return wait(pid, outside, &signals);
     }
     if let Some(cgroup) = cgroup {
         cgroup.mark_detached()?;
     }
     step::print(&format!("{}\n", c.name))?;
+    outside.keep_log(pid, &signals)?; // a copy of us does, while our caller hears that all is well
     Ok(0)
 }
 
 /// As in a shell, 128+N is an end by signal N.
-pub fn wait(pid: i32, lent: &terminal::Lent) -> Result<u8> {
-    let status = terminal::wait(pid, lent)?;
+pub fn wait(pid: i32, outside: Outside, signals: &Signals) -> Result<u8> {
+    outside.attend(pid, signals)?;
+    let status = attempt("waitpid", sys::waitpid(pid))?;
     let code = status.code().or(status.signal().map(|number| 128 + number));
     Ok(code.unwrap_or(125) as u8)
 }
@@ -495,7 +509,7 @@ pub fn wait(pid: i32, lent: &terminal::Lent) -> Result<u8> {
 fn clean_up(c: &Container, cgroup: Option<Cgroup>, has_worked: bool) {
     if !has_worked {
         step::fall_silent(); // the step that failed has the last word
-    } else if c.detach {
+    } else if c.detach && c.terminal.log.is_none() {
         return;
     }
     say("8. wait, exit status, clean-up");

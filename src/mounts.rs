@@ -11,13 +11,15 @@ use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A file system, where it belongs, and its options, in the words of fstab(5). A relative target is
 /// below the last absolute one.
 pub type Row = [&'static str; 3];
 
+/// Which of these is the containers' terminals.
+pub const DEVPTS: usize = 1;
 pub const DEV: [Row; 4] = [
     ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m,nr_inodes=16k"],
     ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
@@ -172,8 +174,8 @@ pub fn make_files(
     Ok(mounts)
 }
 
-/// /dev and what is in it. `console` is the node that is to be /dev/console.
-pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detached>> {
+/// /dev and what is in it.
+pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
     let mut mounts = make(&DEV, is_rootless)?;
     let dev = &mounts[0].mount;
     for (name, to) in LINKS {
@@ -183,20 +185,16 @@ pub fn make_dev(is_rootless: bool, console: Option<&Path>) -> Result<Vec<Detache
         let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         step!(openat(dev, name, new, Mode::empty()), "touch /dev/{name}")?;
     }
-    mounts.extend(bind_devices(console)?);
+    mounts.extend(bind_devices()?);
     Ok(mounts)
 }
 
 /// The host's nodes, to be placed in /dev.
-pub fn bind_devices(console: Option<&Path>) -> Result<Vec<Detached>> {
+pub fn bind_devices() -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for name in DEVICES {
         let node = bind(AT_FDCWD, &Path::new("/dev").join(name), DEVICE, false)?;
         mounts.push(Detached { mount: node, target: name.into() });
-    }
-    if let Some(node) = console {
-        let mount = bind(AT_FDCWD, node, DEVICE, false)?;
-        mounts.push(Detached { mount, target: "console".into() });
     }
     Ok(mounts)
 }
@@ -273,6 +271,14 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The container's terminal, if it has one, is its /dev/console too, as docker has it.
+pub fn place_console(terminal: Option<BorrowedFd>, dev: &OwnedFd) -> Result<()> {
+    let Some(terminal) = terminal else { return Ok(()) };
+    let console = bind(terminal, Path::new(""), DEVICE, false)?;
+    let tree = Tree::Below(dev.as_fd());
+    step!(place(&console, tree, Path::new("console")), "mount --move (it) /dev/console")
 }
 
 /// Attaches a mount at its target, which is made if it is missing.

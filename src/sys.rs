@@ -1,6 +1,9 @@
 //! The system calls that neither std nor nix has, each as a safe function of the call's name, which
 //! takes and returns descriptors with owners. All `unsafe` of husk is here.
 
+#[path = "sys/tty.rs"] // some tests take this file by its path
+pub mod tty;
+
 use crate::paths::c_string;
 use libc::{c_int, c_long, c_uint};
 use nix::errno::Errno;
@@ -61,13 +64,12 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
-/// waitpid(2) of one child; None if with WNOHANG there is nothing to say. (nix's knows no real-time
-/// signals.)
-pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<ExitStatus>, Errno> {
+/// waitpid(2) of one child, until it has ended. (nix's knows no real-time signals.)
+pub fn waitpid(pid: c_int) -> Result<ExitStatus, Errno> {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    let changed = Errno::result(unsafe { libc::waitpid(pid, &mut status, flags) })?;
-    Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
+    Errno::result(unsafe { libc::waitpid(pid, &mut status, 0) })?;
+    Ok(ExitStatus::from_raw(status))
 }
 
 /// The same of any child.

@@ -51,6 +51,18 @@ impl Line {
         Ok(())
     }
 
+    /// As `flag`, but it may say =true or =false.
+    pub fn switch(&mut self) -> Result<bool> {
+        let says = self.attached.as_ref().and_then(|rest| rest.to_str());
+        let is_on = match says {
+            Some("=true") => true,
+            Some("=false") => false,
+            _ => return self.flag().map(|()| true),
+        };
+        self.attached = None;
+        Ok(is_on)
+    }
+
     /// The option's value.
     pub fn value(&mut self, expected: &str) -> Result<OsString> {
         if let Some(attached) = self.attached.take() {

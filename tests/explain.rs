@@ -55,7 +55,8 @@ fn tells_the_story_in_order() {
 
 /// What each sentence may do, by the command that it begins with. Other sentences begin with the
 /// name of their system call.
-const CALLS: [(&str, &str); 17] = [
+const CALLS: [(&str, &str); 19] = [
+    ("chown", "fchown"),
     ("cd", "chdir fchdir openat2"),
     ("cp", "memfd_create"),
     ("echo", "openat write"),
@@ -71,6 +72,7 @@ const CALLS: [(&str, &str); 17] = [
          mkdirat",
     ),
     ("nsenter", "setns"),
+    ("open", "openat"),
     ("rmdir", "rmdir unlinkat"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
     ("touch", "openat"),

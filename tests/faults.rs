@@ -142,7 +142,7 @@ fn storm() {
             (&[][..], script),
             (&["-u", "1000:1000"], script),
             (&[], &as_nobody),
-            (&["-d"], script),
+            (&["-d", "--log=/dev/stderr"], script),
             (&["--network=none", "--writable"], script),
         ];
         let deadline = Instant::now() + 6 * limit();
@@ -542,7 +542,9 @@ fn any_call_refused() {
     }
     host.inside(&[], "true").ok(); // killed first starts are in network.rs
     let detach = "fchmod fchmodat chmod setxattr fsetxattr setsid dup2 dup3 sendto";
-    for (options, calls) in [(&["run"][..], CALLS), (&["run", "-d", "-u7"], detach)] {
+    for (options, calls) in
+        [(&["run"][..], CALLS), (&["run", "-d", "--log=/dev/stderr", "-u7"], detach)]
+    {
         let args = [options, &["--name=x", rootfs(), "sh", "-ec", SHELL_OF_IT]].concat();
         let whole = |mut running: Running| {
             let _ = running.child.wait();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A detached container that writes to `log`.
 fn detach(host: &Host, name: &str, log: &str, script: &str) -> Run {
-    let husk = format!("exec $HUSK run -d --name {name} $R sh -c \"$0\" 2>{log}");
+    let husk = format!("exec $HUSK run -d --log {log} --name {name} $R sh -c \"$0\"");
     run(host.sh_command(&husk).arg(script))
 }
 

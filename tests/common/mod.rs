@@ -5,7 +5,7 @@
 //! there. When the `Host` is dropped it checks that nothing is left, then takes it all away.
 #![allow(dead_code, unused_macros, unused_imports)] // every test file uses another part of this
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
@@ -478,6 +478,8 @@ impl Host {
     pub fn pty(&self, mut command: Command) -> Pty {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("openpty");
+        // Else whoever holds it would keep the window open.
+        fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("FD_CLOEXEC");
         let slave = || Stdio::from(pair.slave.try_clone().expect("dup"));
         command.stdin(slave()).stdout(slave()).stderr(slave()).env("TERM", "vt100");
         let own_terminal = || {
@@ -679,6 +681,29 @@ pub struct Pty {
 impl Pty {
     pub fn send(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).expect("write to the terminal");
+    }
+
+    /// The same, as far as it takes it at once. False if it takes nothing.
+    pub fn send_some(&mut self, text: &str) -> bool {
+        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, 100u16) != Ok(1) {
+            return false;
+        }
+        let flags = OFlag::O_NONBLOCK;
+        fcntl(&self.master, FcntlArg::F_SETFL(flags)).expect("O_NONBLOCK");
+        let written = self.master.write(text.as_bytes());
+        fcntl(&self.master, FcntlArg::F_SETFL(OFlag::empty())).expect("O_NONBLOCK");
+        written.is_ok()
+    }
+
+    /// Is this text there by now, or a little later?
+    pub fn sees(&mut self, text: &str) -> bool {
+        self.seen.contains(text) || (self.read() && self.seen.contains(text))
+    }
+
+    /// The window is closed.
+    pub fn hang_up(&mut self) {
+        self.master = File::open("/dev/null").expect("/dev/null");
     }
 
     /// Waits for this text; what came before it is returned, what comes after is kept for later.
