@@ -304,11 +304,6 @@ impl Inside {
         Ok(())
     }
 
-    /// The container's terminal, for whoever leads the foreground there.
-    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        self.pair.as_ref().map(|pair| pair.slave.as_fd())
-    }
-
     /// 0, 1 and 2 become the container's, and nothing else is open: the command may be a path to
     /// /proc/self/fd.
     pub fn connect(&mut self) -> Result<()> {
