@@ -10,7 +10,6 @@ mod cli; //         the command line becomes a `Container`
 mod commands; //    coming back to a container: exec, stop, kill
 mod containers; //  the list of containers: names, locks, marks, sweep
 mod devices; //     devices of the host's, and which a cgroup may use
-mod docker; //      docker's other options
 mod environment; // the command's variables
 mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
@@ -31,8 +30,6 @@ mod sysctl; //      settings of the container's network
 mod talk; //        what parent and child say to each other
 mod terminal; //    what 0, 1 and 2 are in there, and the copying; signals
 mod users; //       names of users and groups
-mod values; //      what the values of options may be
-mod words; //       the words of a command line
 
 use bridge::{GATEWAY, PREFIX};
 use caller::is_rootless;

@@ -1,12 +1,12 @@
 //! docker's other options: what is a line or two is here. The rest is refused with what to do
 //! instead.
 
-use crate::cli::{Asked, add_volume, process_option, variable};
+use super::words::Line;
+use super::{Asked, add_volume, process_option, values, variable};
 use crate::mounts::{Source, Volume};
 use crate::paths::c_string;
 use crate::step::{Error, Result, attempt, error};
-use crate::words::Line;
-use crate::{Container, rlimits, sysctl, values};
+use crate::{Container, rlimits, sysctl};
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
