@@ -149,7 +149,6 @@ fn become_command(
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?;
-    inside.lead_session()?;
     execute(c, &user, inside)
 }
 

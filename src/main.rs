@@ -160,7 +160,6 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
     if c.init {
         init::stay_behind(&c.command)?;
     }
-    inside.lead_session()?;
     execute(c, &user, inside) // 7
 }
 
@@ -440,6 +439,7 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
 /// The child's last step: the command takes its place, with nothing of husk's but 0, 1 and 2.
 pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infallible> {
     say("7. exec");
+    inside.lead_session()?;
     let name = c.command[0].to_string_lossy();
     say_step(format_args!("exec {name}"));
     inside.connect()?; // from here on husk's own words would be the container's
