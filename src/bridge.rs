@@ -1,26 +1,170 @@
 //! husk0: the bridge between the containers and the world, and its firewall rules, once per host.
 
+use crate::etc;
+use crate::iptables::Iptables;
 use crate::netlink::{Netlink, mac_of};
-use crate::step::{Result, attempt, cat, echo, error, say_step, step};
+use crate::paths::Tree;
+use crate::step::{Result, attempt, cat, echo, step, warn};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::net::if_::if_nametoindex;
 use std::fs::File;
-use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The host's address on husk0, of 10.77.0.0/16 (see RULES).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub const PREFIX: u8 = 16;
 
+/// The metric of husk0's route says that all else is done. It is another one for other RULES.
+const COMPLETE: u32 = 771;
+
+/// For the admin's own rules. husk never flushes it.
+const USER_CHAIN: &str = "-t filter -N HUSK-USER";
+
 /// Containers may talk to each other and to the world, also where docker has FORWARD dropped and
 /// sends bridged frames through it. From outside come only answers, and what is sent on (DNAT).
-/// -I puts each later rule above the one before.
-const RULES: [&str; 4] = [
+/// What a container sends to a published port, and so to another one or itself, has to come back
+/// the same way: hence the second MASQUERADE. -I puts each later rule above the one before.
+const RULES: [&str; 5] = [
     "-t nat -A POSTROUTING -s 10.77.0.0/16 ! -o husk0 -j MASQUERADE",
-    "-t filter -I FORWARD -o husk0 -j DROP",
-    "-t filter -I FORWARD -i husk0 -j ACCEPT",
-    "-t filter -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+    "-t nat -A POSTROUTING -s 10.77.0.0/16 -o husk0 -m conntrack --ctstate DNAT -j MASQUERADE",
+    "-t filter -I FORWARD ! -i husk0 -o husk0 -j DROP",
+    "-t filter -I FORWARD ! -i husk0 -o husk0 -m conntrack \
+     --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+    "-t filter -I FORWARD -j HUSK-USER",
 ];
+
+/// What containers send is judged by the admin's rules first: this one is the last.
+const LAST_RULE: &str = "-t filter -A FORWARD -i husk0 -j ACCEPT";
+
+/// Those of older husks.
+const OLD_RULES: [&str; 2] = [
+    "-t filter -D FORWARD -o husk0 -j DROP",
+    "-t filter -D FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+];
+
+// ---- once per host ------------------------------------------------------------------------------
+
+/// What the route through husk0 says.
+#[derive(PartialEq)]
+enum State {
+    Missing,
+    Incomplete, // there was no iptables, or an older husk has made it
+    Complete,
+}
+
+/// A bridge that is up has a route, and so a line in this file.
+fn state() -> Result<State> {
+    let routes = cat("/proc/net/route")?;
+    let Some(route) = routes.lines().find(|line| line.starts_with("husk0\t")) else {
+        return Ok(State::Missing);
+    };
+    let metric = route.split('\t').nth(6).unwrap_or_default();
+    let is_complete = metric.parse() == Ok(COMPLETE);
+    Ok(if is_complete { State::Complete } else { State::Incomplete })
+}
+
+/// Makes husk0 and its rules if they are missing, by one husk at a time: the working directory,
+/// husk/, is the lock. The metric comes last: whenever a husk was killed, the next one begins anew.
+pub fn make_if_missing() -> Result<()> {
+    if state()? == State::Complete {
+        return Ok(());
+    }
+    let dir = attempt("open the husk cgroup", File::open("."))?;
+    step!(dir.lock(), "flock .")?;
+    let state = state()?; // another husk may have made it meanwhile
+    if state == State::Complete {
+        return Ok(());
+    }
+    let is_new = state == State::Missing;
+    ensure("/proc/sys/net/ipv4/ip_forward", "1")?;
+    let metric = make_rules(is_new)?;
+    if !is_new && metric != COMPLETE {
+        return Ok(());
+    }
+    let netlink = attempt("netlink socket", Netlink::open())?;
+    // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
+    let mac = mac_of(GATEWAY);
+    step!(netlink.set_bridge("husk0", mac), "ip link add husk0 address {mac} type bridge")?;
+    if let Err(error) = refuse_ipv6("husk0") {
+        warn(format_args!("containers reach this host by IPv6: {}", error.why));
+    }
+    step!(
+        netlink.set_address("husk0", GATEWAY, PREFIX, metric),
+        "ip addr replace {GATEWAY}/{PREFIX} dev husk0 metric {metric}"
+    )?;
+    step!(netlink.set_up("husk0"), "ip link set husk0 up")?;
+    if is_new {
+        etc::warn_of_name_servers();
+    }
+    Ok(())
+}
+
+/// Writes a setting of the kernel's, unless it is so: /proc/sys may be read-only.
+fn ensure(path: &str, value: &str) -> Result<()> {
+    if cat(path)?.trim() == value {
+        return Ok(());
+    }
+    echo(value, path)
+}
+
+/// Without that, containers could reach the host's IPv6 services past all IPv4 rules, or become
+/// the host's router (CVE-2020-13401).
+fn refuse_ipv6(interface: &str) -> Result<()> {
+    let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    let outcome = echo("1", &file);
+    match outcome {
+        Err(_) if !Path::new(&file).exists() => Ok(()), // a kernel without IPv6
+        Err(_) if cat(&file)?.trim() == "1" => Ok(()),
+        _ => outcome,
+    }
+}
+
+/// Returns the metric for that.
+fn make_rules(is_new: bool) -> Result<u32> {
+    let Some(iptables) = Iptables::find() else {
+        if is_new {
+            warn("no iptables: containers reach the host and each other only");
+        }
+        return Ok(0);
+    };
+    for rule in OLD_RULES {
+        iptables.try_rule(rule);
+    }
+    iptables.try_rule(USER_CHAIN);
+    for rule in RULES {
+        // Anew, for their order counts.
+        iptables.try_rule(&rule.replace(" -A ", " -D ").replace(" -I ", " -D "));
+        iptables.rule(rule)?;
+    }
+    iptables.try_rule(&LAST_RULE.replace(" -A ", " -D "));
+    accept_the_rest(&iptables)?;
+    Ok(COMPLETE)
+}
+
+/// Below all of the admin's rules there may be one that refuses whatever is left: only that one
+/// has to be below husk's, or no container would reach the world.
+fn accept_the_rest(iptables: &Iptables) -> Result<()> {
+    let mut rules = iptables.list("-t filter -S FORWARD");
+    rules.retain(|rule| rule.starts_with("-A "));
+    let refuses_all =
+        |rule: &String| rule == "-A FORWARD -j DROP" || rule.starts_with("-A FORWARD -j REJECT");
+    let Some(index) = rules.iter().position(refuses_all) else {
+        return iptables.rule(LAST_RULE);
+    };
+    warn(format_args!(
+        "what containers send goes past the rule `{}`: see the chain HUSK-USER",
+        rules[index]
+    ));
+    let number = index + 1;
+    iptables.rule(&LAST_RULE.replace("-A FORWARD", &format!("-I FORWARD {number}")))
+}
+
+// ---- for each container -------------------------------------------------------------------------
 
 /// A container's address, out of a random number: 0 is the network, 1 the gateway, the last one
 /// broadcast.
@@ -34,62 +178,65 @@ pub fn port_name(ip: Ipv4Addr) -> String {
     format!("husk{}", ip.to_bits() & 0xffff)
 }
 
-/// Makes husk0 if it is missing, by one husk at a time: the working directory, husk/, is the lock.
-/// A husk0 that is up proves that all else was done before, whenever a husk was killed.
-pub fn make_if_missing() -> Result<()> {
-    // A bridge that is up has a route, and so a line here.
-    if cat("/proc/net/route")?.lines().any(|line| line.starts_with("husk0\t")) {
-        return Ok(());
-    }
-    let dir = attempt("open the husk cgroup", File::open("."))?;
-    step!(dir.lock(), "flock .")?;
-    echo("1", "/proc/sys/net/ipv4/ip_forward")?;
-    set_rules()?;
-    // A MAC of its own: else it takes the lowest of its ports', and changes when that one leaves.
-    let netlink = attempt("netlink socket", Netlink::open())?;
-    step!(netlink.add_bridge("husk0", mac_of(GATEWAY)), "ip link add husk0 type bridge")?;
-    // A container must not become the host's router (CVE-2020-13401). Fails only without IPv6.
-    let _ = echo("0", "/proc/sys/net/ipv6/conf/husk0/accept_ra");
+/// Behind a container's port there is one MAC address, whose IP address the host knows for ever.
+/// So nobody can pose as another one, or fill the tables of the bridge and of the host.
+pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) -> Result<()> {
+    let (name, mac) = (port_name(ip), mac_of(ip));
+    // It is there: if glibc can't find it, that is for want of a descriptor to ask by.
+    let port = if_nametoindex(name.as_str()).map_err(|_| Errno::EMFILE);
+    let port = attempt(&name, port)?;
+    let _ = refuse_ipv6(&name);
+    let mode = if hairpin { "on" } else { "off" };
     step!(
-        netlink.add_address("husk0", GATEWAY, PREFIX),
-        "ip addr add {GATEWAY}/{PREFIX} dev husk0"
+        netlink.set_port(port, hairpin),
+        "ip link set {name} type bridge_slave \
+         learning off locked on group_fwd_mask 0xfffd hairpin {mode}"
     )?;
-    step!(netlink.set_up("husk0"), "ip link set husk0 up")?;
+    step!(netlink.add_bridge_entry(port, mac), "bridge fdb add {mac} dev {name} master static")?;
+    step!(netlink.set_neighbour(bridge, ip, mac), "ip neigh replace {ip} lladdr {mac} dev husk0")?;
+    // There may be hundreds, so not at every start: but addresses are random.
+    if ip.octets()[3].is_multiple_of(64) {
+        forget_ended(netlink, bridge)?;
+    }
     Ok(())
 }
 
-/// iptables(8) is the one program that husk runs for itself.
-fn set_rules() -> Result<()> {
-    let Some(program) = find_iptables() else {
-        let text = b"husk: no iptables: containers reach the host and each other only\n";
-        let _ = io::stderr().write_all(text);
-        return Ok(());
-    };
-    for rule in RULES {
-        // Anew, for their order counts.
-        let delete = rule.replace(" -A ", " -D ").replace(" -I ", " -D ");
-        say_step(format_args!("iptables -w {delete}"));
-        let _ = iptables(&program, &delete);
-        say_step(format_args!("iptables -w {rule}"));
-        if let Err(why) = iptables(&program, rule) {
-            return Err(error(format!("iptables -w {rule}: {why}")));
+/// Deletes the host's entries for containers that have ended.
+fn forget_ended(netlink: &Netlink, bridge: u32) -> Result<()> {
+    for line in cat("/proc/net/arp")?.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [ip, _, "0x6", .., "husk0"] = words[..] else { continue };
+        let Ok(ip) = ip.parse() else { continue };
+        if if_nametoindex(port_name(ip).as_str()).is_err() {
+            let _ = step!(netlink.delete_neighbour(bridge, ip), "ip neigh del {ip} dev husk0");
         }
     }
     Ok(())
 }
 
-/// It is often in a directory that PATH lacks, as cron's and su's does.
-fn find_iptables() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    dirs.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
-    dirs.into_iter().map(|dir| dir.join("iptables")).find(|file| file.is_file())
+/// In the container: as the gateway's MAC address is known, nobody has to ask for it, and no
+/// neighbour can give a false answer.
+pub fn meet_gateway(own: &Netlink) -> Result<()> {
+    let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
+    let mac = mac_of(GATEWAY);
+    wait_until_up();
+    step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
+    Ok(())
 }
 
-fn iptables(program: &Path, rule: &str) -> io::Result<()> {
-    let done = Command::new(program).arg("-w").args(rule.split(' ')).output()?;
-    if done.status.success() {
-        return Ok(());
+/// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
+/// is sent before that is lost. It looks after this end first, and lets nobody change the network
+/// until it has looked after the other one: so that is ready when the next request is answered.
+fn wait_until_up() {
+    let path = Path::new("/sys/class/net/eth0/operstate");
+    let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };
+    let state = File::from(state);
+    let start = Instant::now();
+    let mut text = [0; 2];
+    while start.elapsed() < Duration::from_secs(1) {
+        if state.read_at(&mut text, 0).is_err() || text == *b"up" {
+            return;
+        }
+        thread::sleep(Duration::from_micros(20));
     }
-    Err(io::Error::other(String::from_utf8_lossy(&done.stderr).trim()))
 }

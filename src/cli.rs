@@ -7,7 +7,6 @@ mod words; //  the words of a command line
 
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
-use crate::devices;
 use crate::environment;
 use crate::lockdown::{ALL, capability, kept};
 use crate::mounts::{self, Source, Volume};
@@ -22,7 +21,7 @@ use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use values::{cpu_time, device, limit, name, size, storage, user, volume};
+use values::{cpu_time, limit, name, size, storage, user, volume};
 pub use verbs::{Kill, Stop};
 use words::Line;
 
@@ -42,6 +41,7 @@ run       -m --memory SIZE (64m)  --cpus NUMBER (0.5)  --pids-limit NUMBER  --cg
 run       --storage-opt size=SIZE (of its changes; by default a fifth of the machine's memory)
 run       --ulimit NAME=SOFT[:HARD]  --sysctl NAME=VALUE  --cpuset-cpus LIST  --cpuset-mems LIST
 run       --network MODE (bridge, none, host or container:NAME)
+run       -p --publish [IP:]PORT:PORT[/udp]  --add-host NAME:IP
 run       --dns IP  --dns-search DOMAIN  --dns-option OPTION
 run       --cap-add NAME (or ALL)  --cap-drop NAME (or ALL)  --group-add GROUP
 run       --init (PID 1 is husk's)  --entrypoint COMMAND  --stop-signal SIGNAL  --env-file FILE
@@ -194,7 +194,7 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             let volume = volume(&value).map_err(|expected| line.bad(&value, expected))?;
             add_volume(c, line, &value, volume)?;
         }
-        "--device" => device_option(c, line)?,
+        "--device" => docker::device_option(c, line)?,
         "--read-only" => {
             line.flag()?;
             c.read_only = true;
@@ -289,15 +289,6 @@ fn network(c: &mut Container, line: &mut Line) -> Result<()> {
             c.namespaces &= !libc::CLONE_NEWNET;
         }
     }
-    Ok(())
-}
-
-fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
-    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", device)?;
-    if is_rootless() && access != devices::ALL {
-        return Err(error("--device: letters other than rwm need root"));
-    }
-    c.devices.extend(devices::find(&source, &target, access)?);
     Ok(())
 }
 

@@ -3,12 +3,14 @@
 //! husks have left behind.
 
 use crate::cgroups::{self, cgroups_below, is_populated, wait_while};
+use crate::ports::{self, Port};
 use crate::step::{Result, attempt, cat, echo, error, say_step, step};
 use crate::sys;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -79,6 +81,47 @@ fn is_marked(meta: &fs::Metadata) -> bool {
     meta.mode() & DETACHED == DETACHED
 }
 
+/// The mark of a container that ports of the host's lead to, an attribute that says which.
+const PUBLISHED: &str = "trusted.husk.ports";
+
+pub fn published(dir: &Path) -> Vec<Port> {
+    let Ok(dir) = File::open(dir) else { return vec![] };
+    let text = sys::fgetxattr(dir, PUBLISHED).unwrap_or_default();
+    ports::parse_all(&String::from_utf8_lossy(&text))
+}
+
+/// Makes ports of the host's lead to the container's address, as long as it lives. The mark is
+/// there before the first rule is: so whoever removes the directory removes the rules, too.
+pub fn publish(cgroup: Option<&Cgroup>, ip: Ipv4Addr, ports: &[Port]) -> Result<()> {
+    let (Some(cgroup), [_, ..]) = (cgroup, ports) else { return Ok(()) };
+    let dir = &cgroup.dir;
+    let husk = attempt("open the husk cgroup", File::open("."))?;
+    step!(husk.lock(), "flock .")?;
+    for other in sweep(usize::MAX) {
+        ports::check(ports, &name_of(&other), &published(&other))?;
+    }
+    let text = ports::show(ports);
+    step!(
+        sys::fsetxattr(&cgroup.fd, PUBLISHED, text.as_bytes()),
+        "setfattr -n trusted.husk.ports -v {text} {}",
+        dir.display()
+    )?;
+    ports::publish(&name_of(dir), ip, ports)
+}
+
+/// Removes a container, and what leads to it first: then a husk that is killed here has left it to
+/// be found.
+fn remove(dir: &Path) {
+    if !published(dir).is_empty() {
+        ports::withdraw(&name_of(dir));
+    }
+    cgroups::remove(dir);
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_string_lossy().into()
+}
+
 /// The file whose bytes are locked, fcntl(2): not the container's directory, which the container
 /// could lock itself.
 fn open_locks() -> Result<File> {
@@ -117,7 +160,7 @@ impl Cgroup {
     }
 
     fn make(dir: PathBuf) -> Result<Cgroup> {
-        let name = dir.file_name().unwrap_or_default().display().to_string();
+        let name = name_of(&dir);
         let is_running = || error(format!("{name}: a container of that name is running"));
         let lock = open_locks()?;
         say_step(format_args!("fcntl F_OFD_SETLK ({name})"));
@@ -168,7 +211,7 @@ impl Cgroup {
     /// Kills what is left in it, if anything is, and removes it.
     pub fn remove(self) {
         self.close();
-        cgroups::remove(&self.dir);
+        remove(&self.dir);
     }
 
     /// The end of an exec: what its command has left running in the background goes on. By
@@ -239,7 +282,7 @@ fn is_kept(locks: &File, dir: &Path) -> bool {
     // Only now: a husk marks its container before it lets go of the lock.
     let is_detached = fs::metadata(dir).is_ok_and(|meta| is_marked(&meta));
     if !is_detached || !is_populated(dir) {
-        cgroups::remove(dir);
+        remove(dir);
         return false;
     }
     let _ = set_lock(locks, libc::F_UNLCK, dir); // nobody has to wait for the end of this sweep
@@ -251,7 +294,7 @@ fn is_kept(locks: &File, dir: &Path) -> bool {
 pub fn find(living: &[PathBuf], wanted: &str) -> Result<PathBuf> {
     let mut similar = vec![];
     for dir in living {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = name_of(dir);
         if name == wanted {
             return Ok(dir.clone());
         }

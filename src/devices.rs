@@ -3,9 +3,9 @@
 //! cgroup 2 whoever makes the container brings the program.
 
 use crate::step::{Result, attempt, error, step};
-use crate::sys::{self, BpfInstruction};
+use crate::sys::bpf::{BpfInstruction, bpf_prog_attach, bpf_prog_detach, bpf_prog_load, bpf_progs};
 use nix::errno::Errno;
-use nix::sys::stat::{fstat, major, minor};
+use nix::sys::stat::{major, minor};
 use std::fs::{self, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -60,7 +60,7 @@ pub struct Device {
     pub source: PathBuf,
     pub target: PathBuf,
     kind: Kind,
-    number: u64,
+    pub number: u64,
     access: u32,
 }
 
@@ -110,16 +110,6 @@ fn search(
 }
 
 impl Device {
-    /// Is what has been opened by its path still the same device?
-    pub fn check(&self, opened: impl AsFd) -> Result<()> {
-        let shown = format!("--device {}", self.source.display());
-        let meta = attempt(&shown, fstat(opened))?;
-        if meta.st_rdev != self.number {
-            return Err(error(format!("{shown}: it is another device by now")));
-        }
-        Ok(())
-    }
-
     fn rule(&self, allow: bool, access: u32) -> Rule {
         let number = |part: u64| Some(part as u32); // they have 12 and 20 bits
         let (major, minor) = (number(major(self.number)), number(minor(self.number)));
@@ -242,11 +232,11 @@ fn refuse(access: u32) -> Vec<BpfInstruction> {
 pub fn attach(cgroup: BorrowedFd, program: &[BpfInstruction]) -> Result<(), Errno> {
     const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
     const BPF_CGROUP_DEVICE: u32 = 6;
-    let program = sys::bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, program)?;
-    let before = sys::bpf_progs(cgroup, BPF_CGROUP_DEVICE)?;
-    sys::bpf_prog_attach(cgroup, &program, BPF_CGROUP_DEVICE)?;
+    let program = bpf_prog_load(BPF_PROG_TYPE_CGROUP_DEVICE, program)?;
+    let before = bpf_progs(cgroup, BPF_CGROUP_DEVICE)?;
+    bpf_prog_attach(cgroup, &program, BPF_CGROUP_DEVICE)?;
     for old in before {
-        sys::bpf_prog_detach(cgroup, old, BPF_CGROUP_DEVICE)?;
+        bpf_prog_detach(cgroup, old, BPF_CGROUP_DEVICE)?;
     }
     Ok(())
 }

@@ -1,30 +1,35 @@
 //! `husk ps`: the list of living containers, and what the kernel knows of each.
 
 use crate::cgroups::{self, first_process};
-use crate::containers::living;
+use crate::containers::{self, living};
+use crate::ports;
 use crate::step::{Result, cat, plain, print};
 use std::path::Path;
 
-/// A line of `husk ps`: when the container was started, its name, and the rest.
-type Row = (u64, String, String);
+/// A line of `husk ps`: when the container was started; its name, what has a fixed width, its ports
+/// and its command.
+type Row = (u64, [String; 4]);
 
 /// `husk ps`: the youngest first.
 pub fn ps(names_only: bool) -> Result<u8> {
     cgroups::check_proc()?;
-    let titles = "PID      ADDRESS        MEMORY     CPU      AGE   COMMAND";
+    let titles =
+        ["CONTAINER", "PID      ADDRESS        MEMORY     CPU      AGE ", "PORTS", "COMMAND"];
     let mut rows: Vec<Row> = living()?.iter().filter_map(|dir| row(dir)).collect();
     if names_only {
         rows.sort();
-        let names: Vec<String> = rows.iter().rev().map(|row| format!("{}\n", row.1)).collect();
+        let names: Vec<String> = rows.iter().rev().map(|row| format!("{}\n", row.1[0])).collect();
         print(&names.concat())?;
         return Ok(0);
     }
-    rows.push((u64::MAX, "CONTAINER".into(), titles.into()));
+    rows.push((u64::MAX, titles.map(String::from)));
     rows.sort();
-    let width = rows.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
+    let width =
+        |column: usize| rows.iter().map(|row| row.1[column].len()).max().unwrap_or_default();
+    let (wide, ports_wide) = (width(0), width(2));
     let mut text = String::new();
-    for (_, name, rest) in rows.iter().rev() {
-        text.push_str(&format!("{name:width$}  {rest}\n"));
+    for (_, [name, rest, ports, command]) in rows.iter().rev() {
+        text.push_str(&format!("{name:wide$}  {rest}  {ports:ports_wide$}  {command}\n"));
     }
     print(&text)?;
     Ok(0)
@@ -42,8 +47,13 @@ fn row(dir: &Path) -> Option<Row> {
     let command = cat(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
     let command: String = command.chars().take(40).collect();
     let command = plain(&command);
-    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {cpu:7}  {age:4}  {}", command.trim_end());
-    Some((start, dir.file_name()?.to_string_lossy().into(), rest))
+    let ports = match ports::show(&containers::published(dir)) {
+        text if text.is_empty() => "-".into(),
+        text => text,
+    };
+    let rest = format!("{pid:<7}  {ip:13}  {memory:9}  {cpu:7}  {age:4}");
+    let name = dir.file_name()?.to_string_lossy().into();
+    Some((start, [name, rest, ports, command.trim_end().into()]))
 }
 
 /// proc_pid_stat(5): field 22 is the start, in ticks since boot. Field 2, in parentheses, is a name

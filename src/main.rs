@@ -14,6 +14,7 @@ mod environment; // the command's variables
 mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
 mod init; //        PID 1 for commands that do not expect to be it
+mod iptables; //    the one program that husk runs for itself
 mod listing; //     the list of containers: ps
 mod lockdown; //    capabilities, and the system calls that are refused
 mod mounts; //      docker's mounts, devices and masked paths
@@ -22,6 +23,7 @@ mod notes; //       what exec and stop have to know, kept by the kernel
 #[cfg(feature = "oci")]
 mod oci; //         the appendix: containers for docker, podman and Kubernetes
 mod paths; //       C strings, and paths that can't lead out
+mod ports; //       ports of the host's that lead to a container
 mod rlimits; //     limits of a process
 mod shield; //      nobody in a container writes to husk's own file
 mod step; //        `step!`: say it, do it, name it when it fails
@@ -51,7 +53,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -91,6 +93,8 @@ pub struct Container {
     read_only: bool,
     volumes: Vec<Volume>,
     devices: Vec<Device>,
+    ports: Vec<ports::Port>,       // of the host's, that lead to it
+    hosts: Vec<(String, IpAddr)>,  // more lines of /etc/hosts
     memory: Option<String>,        // bytes
     storage: Option<String>,       // bytes for its changes
     limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
@@ -264,11 +268,11 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
-    let shared = bind_shared(c)?;
+    let volumes = mounts::make_volumes(&c.volumes)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    let files = etc::files(&c.hostname, c.uses_host_network(), &c.resolv_conf);
+    let files = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, c.uses_host_network());
     let mut others = mounts::make_files("/etc", &files, c.read_only)?;
-    others.extend(shared);
+    others.extend(volumes);
     mounts::sort(&mut others);
     let hosts = File::options().append(true).open("/dev/hosts");
     let hosts = attempt("/dev/hosts", hosts)?;
@@ -293,17 +297,6 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
     }
     Ok(Kept { hosts, sysctl })
-}
-
-/// What the host shares, opened while its paths can be followed.
-fn bind_shared(c: &Container) -> Result<Vec<Detached>> {
-    let mut shared = mounts::make_volumes(&c.volumes)?;
-    for device in &c.devices {
-        let mount = mounts::bind(AT_FDCWD, &device.source, mounts::DEVICE, false)?;
-        device.check(&mount)?;
-        shared.push(Detached { mount, target: device.target.clone() });
-    }
-    Ok(shared)
 }
 
 /// The root is an overlay of what the container changes (upper) over ROOTFS, which is ".": so its
@@ -363,6 +356,7 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
             "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
         )?;
         if is_new {
+            bridge::bind_port(&host, bridge, ip, !c.ports.is_empty())?;
             return Ok(ip);
         }
     }
@@ -370,20 +364,22 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
 
 /// The container's side: an interface is configured from inside its namespace.
 fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()> {
+    say("5. network");
+    let names = etc::own_line(&c.hostname, ip);
+    step!(writeln!(kept.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
     if c.shares_network() {
         return Ok(());
     }
-    say("5. network");
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
     if ip == NOWHERE {
         return Ok(());
     }
     sysctl::set_network(&kept.sysctl)?;
-    step!(own.add_address("eth0", ip, PREFIX), "ip addr add {ip}/{PREFIX} dev eth0")?;
+    step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    step!(writeln!(kept.hosts, "{ip}\t{}", c.hostname), "echo {ip} {} >> /etc/hosts", c.hostname)
+    bridge::meet_gateway(&own)
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
@@ -470,6 +466,7 @@ fn attend(
     outside: Outside,
 ) -> Result<u8> {
     let ip = connect_to_bridge(c, pid)?;
+    containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // to pass them on; so far they end husk
     talk::tell(child, ip)?;
     if cgroup.is_some() {

@@ -6,7 +6,7 @@ use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
@@ -86,6 +86,8 @@ pub struct Detached {
 pub enum Source {
     /// A directory or file of the host, which the container shares.
     Host(PathBuf),
+    /// A device of the host's, and its number.
+    Device(PathBuf, u64),
     /// A new tmpfs, by its options.
     Tmpfs(String),
 }
@@ -209,6 +211,7 @@ pub fn make_volumes(volumes: &[Volume]) -> Result<Vec<Detached>> {
         }
         let mount = match &volume.source {
             Source::Host(path) => bind(AT_FDCWD, path, attributes, true)?,
+            Source::Device(path, number) => bind_device(path, *number)?,
             // What is said twice counts as it is said last.
             Source::Tmpfs(own) => new_mount("tmpfs", &format!("{},{own}", storage(None)?))?,
         };
@@ -240,6 +243,16 @@ pub fn attributes_option(is_rootless: bool, upper: &str) -> &'static str {
 const OLD_KERNEL: &str = "\
 husk: before Linux 6.6 a user can't remove or rename directories that came with ROOTFS (EIO): \
 copy it and use --writable, or be root\n";
+
+/// A device that the command line has named. By now its path may lead to another one.
+fn bind_device(path: &Path, number: u64) -> Result<OwnedFd> {
+    let mount = bind(AT_FDCWD, path, DEVICE, false)?;
+    let meta = attempt(path.display(), fstat(&mount))?;
+    if meta.st_rdev != number {
+        return Err(error(format!("--device {}: it is another device by now", path.display())));
+    }
+    Ok(mount)
+}
 
 /// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
 pub fn sort(mounts: &mut [Detached]) {

@@ -24,6 +24,11 @@ impl Error {
     }
 }
 
+/// Says something that is no error: in one line, too.
+pub fn warn(what: impl Display) {
+    Error { status: 0, why: what.to_string() }.report();
+}
+
 /// Characters that change how others are shown, or that nobody sees: Unicode's category Cf, and its
 /// separators of lines.
 const INVISIBLE: [(char, char); 17] = [

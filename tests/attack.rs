@@ -892,6 +892,261 @@ fn router_advertisement() {
     }
 }
 
+// --------------------------------------------------------------------------------------- the bridge
+
+/// Bytes, as `attack frame` takes them.
+fn hex(parts: &[&[u8]]) -> String {
+    parts.concat().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const GATEWAY: [u8; 4] = [10, 77, 0, 1];
+
+/// The MAC address that husk gives to an address.
+fn mac(ip: [u8; 4]) -> [u8; 6] {
+    let [a, b, c, d] = ip;
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// The Internet checksum, RFC 1071.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let bytes = parts.concat();
+    let words =
+        bytes.chunks(2).map(|two| u32::from(two[0]) << 8 | u32::from(*two.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    (!sum as u16).to_be_bytes()
+}
+
+/// A frame with a datagram for port 4242, of IPv4.
+fn datagram(to_mac: [u8; 6], from_mac: [u8; 6], from: [u8; 4], to: [u8; 4]) -> String {
+    let mut header = [0x45, 0, 0, 29, 0, 1, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[12..16].copy_from_slice(&from);
+    header[16..].copy_from_slice(&to);
+    let sum = checksum(&[&header]);
+    header[10..12].copy_from_slice(&sum);
+    let udp = [0x10, 0x92, 0x10, 0x92, 0, 9, 0, 0, b'!'];
+    hex(&[&to_mac, &from_mac, &[8, 0], &header, &udp])
+}
+
+/// The same of IPv6, from and to these last bytes of fd77::/64.
+fn datagram_6(to_mac: [u8; 6], from_mac: [u8; 6], from: u8, to: u8) -> String {
+    let address = |last: u8| [0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
+    let (from, to) = (address(from), address(to));
+    let mut udp = [0x10, 0x92, 0x10, 0x92, 0, 9, 0, 0, b'!'];
+    let sum = checksum(&[&from, &to, &[0, 0, 0, 9, 0, 0, 0, 17], &udp, &[0]]);
+    udp[6..8].copy_from_slice(&sum);
+    hex(&[&to_mac, &from_mac, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 9, 17, 64], &from, &to, &udp])
+}
+
+/// A container on the bridge that does nothing, its address, and its port on the bridge.
+fn on_the_bridge(scene: &Scene, name: &str) -> (Running, [u8; 4], String) {
+    let before = scene.host.links();
+    let run = ["run", "--name", name, "--network", "bridge", &scene.root];
+    let run = [&run[..], &["/attack", "sleep", "1000000"]].concat();
+    let running = scene.start(&mut scene.husk(&run));
+    until("a port on the bridge", || {
+        let links = scene.host.links();
+        links.iter().any(|link| link != "husk0" && !before.contains(link))
+    });
+    let links = scene.host.links();
+    let port = links.iter().find(|link| *link != "husk0" && !before.contains(link));
+    let port = port.expect("a port").clone();
+    let number: u16 = port.trim_start_matches("husk").parse().expect("a number");
+    let [c, d] = number.to_be_bytes();
+    (running, [10, 77, c, d], port)
+}
+
+/// The attack by whoever has NET_RAW in that container.
+fn frame(scene: &Scene, name: &str, frame: &[&str]) {
+    let args = [&["exec", name, "/attack", "frame", "eth0"], frame].concat();
+    let run = scene.start(&mut scene.husk(&args)).wait();
+    assert!(worked(&run), "{run}");
+}
+
+/// A server on the host that says what comes to port 4242.
+fn listener(host: &Host) -> Running {
+    let script = "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(('::', 4242)); print('ready', flush=True)
+while True: print('from', s.recvfrom(9)[1][0], flush=True)";
+    let mut server = start(host.command("python3").args(["-c", script]));
+    server.says("ready");
+    server
+}
+
+/// How many datagrams have come, some moments after the last was sent.
+fn heard(server: &Running) -> usize {
+    sleep(Duration::from_millis(200));
+    server.out().matches("from").count()
+}
+
+/// The bridge's table takes one entry for a container, whatever addresses that sends from.
+#[test]
+fn mac_flood() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let (a, ip, port) = on_the_bridge(&scene, "a");
+    let flood = datagram(mac(GATEWAY), mac(ip), ip, GATEWAY);
+    let entries = || host.sh("bridge fdb show br husk0 | wc -l").ok();
+    let entries = || entries().parse::<usize>().expect("a number");
+    frame(&scene, "a", &[&flood, "5000"]);
+    assert!(entries() < 50, "{} entries", entries());
+    // Unprotected: a port that learns.
+    host.sh(&format!(
+        "bridge link set dev {port} learning on; ip link set {port} type bridge_slave locked off"
+    ))
+    .ok();
+    frame(&scene, "a", &[&flood, "5000"]);
+    assert!(entries() > 4000, "{} entries", entries());
+    host.kill_inits();
+    a.wait();
+}
+
+/// What is sent with another container's MAC, and so as it, reaches nobody.
+#[test]
+fn posing_as_another_container() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let (a, ip, port) = on_the_bridge(&scene, "a");
+    let (b, other, _) = on_the_bridge(&scene, "b");
+    let server = listener(&host);
+    frame(&scene, "a", &[&datagram(mac(GATEWAY), mac(ip), ip, GATEWAY)]);
+    assert_eq!(heard(&server), 1, "as itself: {}", server.out());
+    let posing = datagram(mac(GATEWAY), mac(other), other, GATEWAY);
+    frame(&scene, "a", &[&posing]);
+    let unlocked = format!("ip link set {port} type bridge_slave locked off");
+    if host.sh(&format!("ip -d link show {port}")).out.contains(" locked ") {
+        assert_eq!(heard(&server), 1, "as another one: {}", server.out());
+        // Unprotected: without the lock.
+        host.sh(&unlocked).ok();
+        frame(&scene, "a", &[&posing]);
+        assert_eq!(heard(&server), 2, "unlocked: {}", server.out());
+    } else {
+        host.skip_part("this kernel, or this ip, knows no locked ports");
+    }
+    drop(server);
+    host.kill_inits();
+    a.wait();
+    b.wait();
+}
+
+/// An ARP answer that names another MAC for the gateway is not believed.
+#[test]
+fn posing_as_the_gateway() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let (a, ip, _) = on_the_bridge(&scene, "a");
+    let (b, other, _) = on_the_bridge(&scene, "b");
+    let arp = [0, 1, 8, 0, 6, 4, 0, 2];
+    let (liar, victim) = (mac(ip), mac(other));
+    let lie = hex(&[&victim, &liar, &[8, 6], &arp, &liar, &GATEWAY, &victim, &other]);
+    let pid = host.inits().into_iter().find(|pid| {
+        let own = host.sh(&format!("nsenter -t {pid} -n ip -4 addr")).ok();
+        own.contains(&format!(" {}.{}.{}.{}/", other[0], other[1], other[2], other[3]))
+    });
+    let pid = pid.expect("the other one");
+    let known = || host.sh(&format!("nsenter -t {pid} -n ip neigh show 10.77.0.1")).ok();
+    let [_, _, c, d] = other;
+    host.sh(&format!("ping -c1 -w5 10.77.{c}.{d}")).ok(); // so they know each other
+    sleep(Duration::from_millis(1100)); // younger entries are not changed
+    frame(&scene, "a", &[&lie]);
+    sleep(Duration::from_millis(100));
+    assert!(known().contains("02:42:0a:4d:00:01"), "{}", known());
+    // Unprotected: an entry as ARP makes it.
+    host.sh(&format!(
+        "nsenter -t {pid} -n ip neigh replace 10.77.0.1 lladdr 02:42:0a:4d:00:01 nud stale dev eth0"
+    ))
+    .ok();
+    sleep(Duration::from_millis(1100));
+    frame(&scene, "a", &[&lie]);
+    sleep(Duration::from_millis(100));
+    assert!(!known().contains("02:42:0a:4d:00:01"), "{}", known());
+    host.kill_inits();
+    a.wait();
+    b.wait();
+}
+
+/// What is sent to a MAC address of IEEE 802.1's own would be taken in by the port itself, past the
+/// bridge and all rules for husk0; and IPv6 past all rules of IPv4.
+#[test]
+fn past_the_bridge() {
+    let host = host!();
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    host.sh(
+        "ip link add test0 type bridge; ip link set test0 up; ip addr add 192.0.2.1/24 dev test0",
+    )
+    .ok();
+    if has_ipv6 {
+        host.sh("ip addr add fd77::1/64 dev test0 nodad").ok();
+    }
+    let (a, ip, port) = on_the_bridge(&scene, "a");
+    let server = listener(&host);
+    frame(&scene, "a", &[&datagram(mac(GATEWAY), mac(ip), ip, [192, 0, 2, 1])]);
+    assert_eq!(heard(&server), 1, "a good frame: {}", server.out());
+    host.sh("iptables -w -A INPUT -i husk0 -j DROP").ok();
+    let lldp = [1, 0x80, 0xc2, 0, 0, 0x0e];
+    let four = datagram(lldp, mac(ip), ip, [192, 0, 2, 1]);
+    for last in 0..16 {
+        let mut to = lldp;
+        to[5] = last;
+        frame(&scene, "a", &[&datagram(to, mac(ip), ip, [192, 0, 2, 1])]);
+        frame(&scene, "a", &[&datagram_6(to, mac(ip), 2, 1)]);
+    }
+    let six = datagram_6(mac(GATEWAY), mac(ip), 2, 1);
+    frame(&scene, "a", &[&six]);
+    assert_eq!(heard(&server), 1, "past the bridge: {}", server.out());
+    // Unprotected: as the kernel makes a port, and husk0.
+    host.sh(&format!("ip link set {port} type bridge_slave group_fwd_mask 0")).ok();
+    frame(&scene, "a", &[&four]);
+    if heard(&server) != 2 {
+        host.skip_part(&format!("unprotected, too, IPv4 does not arrive: {}", server.out()));
+    }
+    let before = heard(&server);
+    if has_ipv6 {
+        host.sh("echo 0 > /proc/sys/net/ipv6/conf/husk0/disable_ipv6").ok();
+        frame(&scene, "a", &[&six]);
+        assert_eq!(heard(&server), before + 1, "with IPv6: {}", server.out());
+    }
+    drop(server);
+    host.kill_inits();
+    a.wait();
+}
+
+/// The kernel's table of neighbours is one for all network namespaces. Whoever fills it keeps
+/// neither the gateway from its containers nor these from it.
+#[test]
+fn neighbours_fill_the_table() {
+    let host = host!();
+    if !in_vm() {
+        skip!(host, "it would disturb the whole machine");
+    }
+    let Some(scene) = Scene::new(&host, Root) else { return };
+    let run = ["run", "--network", "bridge", &scene.root, "/attack", "neighbours", "3000"];
+    let mut attacker = scene.start(&mut scene.husk(&run));
+    attacker.says("begins");
+    sleep(Duration::from_secs(5));
+    let table =
+        "cat /proc/sys/net/ipv4/neigh/default/gc_thresh3; awk 'NR == 2' /proc/net/stat/arp_cache";
+    println!("{}", host.sh(table).out);
+    let ping = host.inside(&[], "ping -c20 -i0.1 -W2 10.77.0.1");
+    assert!(ping.out.contains(" 0% packet loss"), "a container to its gateway: {ping}");
+    let (b, ip, _) = on_the_bridge(&scene, "b");
+    let ip = ip.map(|byte| byte.to_string()).join(".");
+    let ping = host.sh(&format!("ping -c20 -i0.1 -W2 {ip}"));
+    assert!(ping.out.contains(" 0% packet loss"), "the host to a container: {ping}");
+    // Unprotected: as ARP would make the host's entry.
+    host.sh(&format!("ip neigh del {ip} dev husk0")).ok();
+    let ping = host.sh(&format!("ping -c20 -i0.1 -W2 {ip}"));
+    if ping.out.contains(" 0% packet loss") {
+        host.skip_part("unprotected, too, nothing is lost");
+    }
+    host.kill_inits();
+    attacker.wait();
+    b.wait();
+}
+
 // ----------------------------------------------------------------------------------- no new rights
 
 /// A set-user-ID program of the root file system gives no rights.

@@ -1,21 +1,16 @@
 //! The program that says which devices a cgroup's processes may use, in the kernel itself.
 
-#[allow(dead_code)]
-#[path = "../src/caller.rs"]
-mod caller;
 mod common;
 #[allow(dead_code)]
-#[path = "../src/devices.rs"]
-mod devices;
-#[allow(dead_code)]
-#[path = "../src/paths.rs"]
-mod paths;
-#[allow(dead_code)]
-#[path = "../src/step.rs"]
-mod step;
-#[allow(dead_code)]
-#[path = "../src/sys.rs"]
-mod sys;
+#[path = "../src"]
+mod husk {
+    pub mod caller;
+    pub mod devices;
+    pub mod paths;
+    pub mod step;
+    pub mod sys;
+}
+use husk::{caller, devices, paths, step, sys};
 
 use common::*;
 use devices::{ALL, Kind, MKNOD, READ, Rule, WRITE, access, attach, device_program};

@@ -55,8 +55,9 @@ fn tells_the_story_in_order() {
 
 /// What each sentence may do, by the command that it begins with. Other sentences begin with the
 /// name of their system call.
-const CALLS: [(&str, &str); 19] = [
+const CALLS: [(&str, &str); 21] = [
     ("chown", "fchown"),
+    ("bridge", "sendto"),
     ("cd", "chdir fchdir openat2"),
     ("cp", "memfd_create"),
     ("echo", "openat write"),
@@ -74,6 +75,7 @@ const CALLS: [(&str, &str); 19] = [
     ("nsenter", "setns"),
     ("open", "openat"),
     ("rmdir", "rmdir unlinkat"),
+    ("setfattr", "fsetxattr"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
     ("touch", "openat"),
     ("umount", "umount2"),
@@ -132,6 +134,7 @@ impl Call {
             "openat" => flags.iter().any(|flag| self.args.contains(flag)),
             "sendto" => self.args.contains("nlmsg"), // else it is between parent and child
             "write" => false,
+            "ioctl" => self.args.contains("TIOCSCTTY"),
             name => among(name, TOLD) || CALLS.iter().any(|(_, calls)| among(name, calls)),
         }
     }

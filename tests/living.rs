@@ -74,15 +74,15 @@ fn table(text: &str) -> Vec<Vec<String>> {
     let starts: Vec<usize> = (0..header.len())
         .filter(|&i| !header[i..].starts_with(' ') && (i == 0 || header[..i].ends_with(' ')))
         .collect();
-    assert_eq!(starts.len(), 7, "seven columns: {header}");
+    assert_eq!(starts.len(), 8, "eight columns: {header}");
     let row = |line: &str| -> Vec<String> {
         let chars: Vec<char> = line.chars().collect();
         let cell = |i: usize| {
             let end = starts.get(i + 1).map_or(chars.len(), |end| *end);
-            assert!(i == 6 || chars[end - 1] == ' ', "column {i} does not fit:\n{text}");
+            assert!(i == 7 || chars[end - 1] == ' ', "column {i} does not fit:\n{text}");
             chars[starts[i]..end].iter().collect::<String>().trim_end().to_string()
         };
-        (0..7).map(cell).collect()
+        (0..8).map(cell).collect()
     };
     text.lines().skip(1).map(row).collect()
 }
@@ -227,8 +227,8 @@ fn ps_lists_what_runs() {
     for age in column(5) {
         assert!(age.ends_with(['s', 'm']) && age.len() <= 4, "{text}");
     }
-    assert!(rows[2][6].starts_with("sh -c cat /etc/hosts; sleep"), "{text}");
-    assert!(rows[0][6].contains("h\u{fc}lle"), "{text}");
+    assert!(rows[2][7].starts_with("sh -c cat /etc/hosts; sleep"), "{text}");
+    assert!(rows[0][7].contains("h\u{fc}lle"), "{text}");
 
     kill(third.pid(), Signal::SIGKILL).expect("kill");
     until("the foreground container to go", || host.inits().len() == 2);

@@ -26,20 +26,25 @@ fn assert_network_complete(host: &Host, when: &str) {
     let rules = rules(host);
     let distinct: HashSet<_> = rules.iter().collect();
     assert_eq!(distinct.len(), rules.len(), "{when}: a rule is there twice: {rules:#?}");
+    let mut rest = rules.iter().filter(|rule| rule.contains("FORWARD"));
     for words in [
-        &["POSTROUTING", "10.77.0.0/16", "MASQUERADE"][..],
-        &["FORWARD", "-i husk0", "ACCEPT"],
-        &["FORWARD", "-o husk0", "DROP"],
-        &["FORWARD", "-o husk0", "ACCEPT"],
+        &["-j HUSK-USER"][..],
+        &["! -i husk0 -o husk0", "RELATED,ESTABLISHED,DNAT", "ACCEPT"],
+        &["! -i husk0 -o husk0", "DROP"],
+        &["-i husk0", "ACCEPT"],
     ] {
+        let found = rest.any(|rule| words.iter().all(|word| rule.contains(word)));
+        assert!(found, "{when}: no rule with {words:?}, or not in this order: {rules:#?}");
+    }
+    for word in ["! -o husk0", "--ctstate DNAT"] {
+        let words = ["POSTROUTING", "10.77.0.0/16", "MASQUERADE", word];
         let found = rules.iter().any(|rule| words.iter().all(|word| rule.contains(word)));
         assert!(found, "{when}: no rule with {words:?} in {rules:#?}");
     }
-    let last = rules.iter().rfind(|rule| rule.contains("FORWARD") && rule.contains("husk0"));
-    assert!(last.is_some_and(|rule| rule.contains("DROP")), "{when}: the order of {rules:#?}");
     let script = "cat /proc/sys/net/ipv4/ip_forward
-        ip -4 -o addr show husk0 | awk '{print $4}'; ip link show up husk0 | grep -c UP";
-    assert_eq!(host.sh(script).ok(), "1\n10.77.0.1/16\n1", "{when}");
+        ip -4 -o addr show husk0 | awk '{print $4}'; ip link show up husk0 | grep -c UP
+        awk '$1 == \"husk0\" {print $7}' /proc/net/route";
+    assert_eq!(host.sh(script).ok(), "1\n10.77.0.1/16\n1\n771", "{when}");
 }
 
 fn end(host: &Host, running: Vec<Running>) {
@@ -128,7 +133,7 @@ fn out_through_nat() {
 fn some_rules_are_there() {
     let host = host!();
     host.inside(&[], "true").ok();
-    host.sh("ip link del husk0; iptables -w -D FORWARD -o husk0 -j DROP").ok();
+    host.sh("ip link del husk0; iptables -w -D FORWARD ! -i husk0 -o husk0 -j DROP").ok();
     host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
     assert_network_complete(&host, "with old rules");
 }
@@ -231,17 +236,346 @@ fn starting_again_doubles_nothing() {
     assert_eq!(rules(&host), first);
 }
 
+/// A script for a shell with mounts of its own, in which no iptables can be found.
+const HIDE: &str = "for dir in /usr/local/sbin /usr/sbin /sbin; do mount -t tmpfs none $dir; done";
+
+/// Runs a script with mounts of its own, which go away with it.
+fn with_mounts(host: &Host, script: &str) -> Run {
+    run(host.sh_command("exec unshare -m sh -c \"$0\"").arg(script).env("R", rootfs()))
+}
+
 #[test]
 fn without_iptables() {
     let host = host!();
     // husk looks in the sbin directories, too, whatever PATH says.
-    let hide = "for dir in /usr/local/sbin /usr/sbin /sbin; do mount -t tmpfs none $dir; done";
     let ping = "PATH=/nowhere exec $HUSK run $R ping -c1 -w5 10.77.0.1";
-    let try_it = || host.sh(&format!("exec unshare -m sh -c '{hide}; {ping}'"));
+    let try_it = || with_mounts(&host, &format!("{HIDE}; {ping}"));
     let first = try_it();
     assert!(first.code == 0 && first.err.lines().count() == 1, "{first}");
     assert!(first.err.starts_with("husk: ") && first.err.contains("iptables"), "{first}");
     try_it().ok();
+    // With iptables, all is made up for.
+    let a = host.stays(&[], ADDRESS);
+    assert_network_complete(&host, "when iptables is there");
+    let other = outside(&host);
+    let ip = a.out().split('/').next().expect("an address").to_string();
+    host.inside(&[], &format!("{PING} 192.0.2.2 && {PING} {ip}")).ok();
+    drop(other);
+    end(&host, vec![a]);
+}
+
+/// As in cron's jobs.
+#[test]
+fn iptables_beside_the_path() {
+    let host = host!();
+    host.sh("PATH=/usr/bin:/bin exec $HUSK run $R true").ok();
+    assert_network_complete(&host, "with cron's PATH");
+}
+
+/// husk in a container, for one.
+#[test]
+fn read_only_settings() {
+    let host = host!();
+    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let script = format!("{read_only}; exec $HUSK run $R {PING}", PING = "ping -c1 10.77.0.1");
+    let refused = with_mounts(&host, &script);
+    refused.refused(125, &["echo 1 > /proc/sys/net/ipv4/ip_forward", "EROFS"]);
+    host.sh(FORWARD).ok();
+    // Nobody can switch IPv6 off: that is said, once.
+    let first = with_mounts(&host, &script);
+    assert_eq!(first.code, 0, "{first}");
+    let has_ipv6 = fs::exists("/proc/sys/net/ipv6").is_ok_and(|yes| yes);
+    assert!(!has_ipv6 || first.err.lines().count() == 1 && first.err.contains("IPv6"), "{first}");
+    assert_eq!(with_mounts(&host, &script).err, "");
+    assert_network_complete(&host, "with read-only settings");
+}
+
+// -------------------------------------------------------------------------------- the admin's rules
+
+/// Does a ping from a container reach the other machine?
+fn reaches(host: &Host, ip: &str) -> bool {
+    host.inside(&[], &format!("ping -c1 -w1 {ip} >/dev/null")).code == 0
+}
+
+/// In the chain HUSK-USER, made before or after the first start.
+#[test]
+fn rules_of_the_admin_in_their_chain() {
+    let host = host!();
+    let other = outside(&host);
+    other.sh("ip addr add 192.0.2.3/24 dev test1; ip addr add 192.0.2.4/24 dev test1").ok();
+    host.sh("iptables -w -N HUSK-USER; iptables -w -A HUSK-USER -d 192.0.2.3 -j DROP").ok();
+    assert!(!reaches(&host, "192.0.2.3") && reaches(&host, "192.0.2.2"), "before");
+    host.sh("iptables -w -A HUSK-USER -d 192.0.2.4 -j DROP").ok();
+    let both = || {
+        assert!(!reaches(&host, "192.0.2.3") && !reaches(&host, "192.0.2.4"));
+        assert!(reaches(&host, "192.0.2.2"));
+    };
+    both();
+    host.sh("ip link del husk0").ok();
+    both();
+    assert_network_complete(&host, "made again");
+    // What comes in, too.
+    let a = host.stays(&["-p", "80:80"], "mkdir /w; echo served >/w/x; httpd -p 80 -h /w");
+    let get = "exec 3<>/dev/tcp/192.0.2.1/80; echo -e 'GET /x HTTP/1.0\\n' >&3; tail -n1 <&3";
+    let get = || run(other.command("timeout").args(["1", "bash", "-c", get])).out;
+    assert_eq!(get(), "served\n");
+    host.sh("iptables -w -A HUSK-USER -s 192.0.2.2 -o husk0 -j DROP").ok();
+    assert_eq!(get(), "");
+    end(&host, vec![a]);
+}
+
+/// What the admin had in FORWARD before the first start still holds for what containers send.
+#[test]
+fn rules_of_the_admin_before() {
+    let host = host!();
+    let other = outside(&host);
+    other.sh("ip addr add 192.0.2.3/24 dev test1").ok();
+    host.sh("iptables -w -A FORWARD -d 192.0.2.3 -j DROP
+        iptables -w -N OWN; iptables -w -A OWN -p tcp --dport 25 -j REJECT
+        iptables -w -A FORWARD -j OWN")
+        .ok();
+    host.inside(&[], "true").ok();
+    assert!(!reaches(&host, "192.0.2.3") && reaches(&host, "192.0.2.2"));
+    assert_network_complete(&host, "with rules of the admin's");
+    let mail = "echo | nc -w 5 192.0.2.2 25; echo $?";
+    let refused = host.inside(&[], mail);
+    assert!(refused.err.contains("refused"), "{refused}");
+    // They still stand in their order, above husk's last.
+    let all = rules(&host).join("\n");
+    let place = |words: &str| all.find(words).unwrap_or_else(|| panic!("{words}: {all}"));
+    assert!(place("-d 192.0.2.3/32 -j DROP") < place("-j OWN"), "{all}");
+    assert!(place("-j OWN") < place("-A FORWARD -i husk0 -j ACCEPT"), "{all}");
+}
+
+/// A last rule that refuses all the rest would keep containers from the world. It is passed by, and
+/// the first start says so; what stands above it holds.
+#[test]
+fn a_last_rule_that_refuses_the_rest() {
+    for last in ["DROP", "REJECT --reject-with icmp-host-prohibited"] {
+        let host = Host::new("");
+        let other = outside(&host);
+        other.sh("ip addr add 192.0.2.3/24 dev test1").ok();
+        host.sh(&format!(
+            "iptables -w -A FORWARD -d 192.0.2.3 -j DROP; iptables -w -A FORWARD -j {last}"
+        ))
+        .ok();
+        let first = host.inside(&[], &format!("{PING} 192.0.2.2"));
+        assert!(first.code == 0 && first.err.lines().count() == 1, "{first}");
+        let words = ["husk: ", &format!("-A FORWARD -j {last}"), "HUSK-USER"];
+        assert!(words.iter().all(|word| first.err.contains(word)), "{first}");
+        assert!(!reaches(&host, "192.0.2.3"), "{last}");
+        host.inside(&[], &format!("{PING} 192.0.2.2")).ok();
+        host.sh("iptables -w -A HUSK-USER -i husk0 -j DROP").ok();
+        assert!(!reaches(&host, "192.0.2.2"), "{last}");
+        assert_network_complete(&host, last);
+    }
+    drop(host!());
+}
+
+/// An nft table of the admin's is another one than iptables': what it drops stays dropped.
+#[test]
+fn rules_of_nft() {
+    let host = host!();
+    if !have("nft") {
+        skip!(host, "no nft");
+    }
+    let other = outside(&host);
+    other.sh("ip addr add 192.0.2.3/24 dev test1").ok();
+    host.sh("nft add table inet own
+        nft add chain inet own forward '{ type filter hook forward priority 0; }'
+        nft add rule inet own forward ip daddr 192.0.2.3 drop")
+        .ok();
+    host.inside(&[], "true").ok();
+    assert!(!reaches(&host, "192.0.2.3") && reaches(&host, "192.0.2.2"));
+}
+
+/// Those of the husk before this one are replaced, though husk0 is up.
+#[test]
+fn rules_of_an_older_husk() {
+    let host = host!();
+    host.sh("set -e; iptables -w -t nat -A POSTROUTING -s 10.77.0.0/16 ! -o husk0 -j MASQUERADE
+        iptables -w -I FORWARD -o husk0 -j DROP; iptables -w -I FORWARD -i husk0 -j ACCEPT
+        iptables -w -I FORWARD -o husk0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
+        ip link add husk0 type bridge; ip addr add 10.77.0.1/16 dev husk0; ip link set husk0 up")
+        .ok();
+    host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
+    assert_network_complete(&host, "after an older husk");
+    assert_eq!(rules(&host).len(), 6, "{:#?}", rules(&host));
+}
+
+/// A start on a complete host looks, and does nothing else.
+#[test]
+fn a_later_start_makes_nothing() {
+    let host = host!();
+    if !have("strace") {
+        skip!(host, "no strace");
+    }
+    host.inside(&[], "true").ok();
+    let log = TempDir::new();
+    let file = log.join("trace").display().to_string();
+    host.sh(&format!("exec strace -f -qq -o {file} $HUSK run $R true")).ok();
+    let trace = fs::read_to_string(&file).expect("the trace");
+    for call in ["flock(", "iptables", "ip_forward", "vfork("] {
+        assert!(!trace.contains(call), "{call}: {trace}");
+    }
+}
+
+// ------------------------------------------------------------------------------------ known to all
+
+/// The gateway knows its containers, and they know it: nobody asks, and no table is filled.
+#[test]
+fn neighbours_are_known() {
+    let host = host!();
+    let a = host.stays(&[], &format!("{ADDRESS}; {PING} 10.77.0.1; ip neigh"));
+    let text = a.out();
+    let ip = text.split('/').next().expect("an address").to_string();
+    let gateway = "10.77.0.1 dev eth0 lladdr 02:42:0a:4d:00:01";
+    let known = text.lines().find(|line| line.starts_with(gateway));
+    assert!(known.is_some_and(|line| line.contains("PERMANENT")), "{text}");
+    host.sh(&format!("{PING} {ip}")).ok();
+    let known = host.sh(&format!("ip neigh show {ip}")).ok();
+    assert!(known.contains("02:42:0a:4d:") && known.contains("PERMANENT"), "{known}");
+    let link = host.sh("ip -d link show type bridge_slave").out;
+    for words in ["learning off", "hairpin off", "group_fwd_mask 0xfffd"] {
+        assert!(link.contains(words), "{words}: {link}");
+    }
+    let entries = host.sh("bridge fdb show br husk0 | grep static").ok();
+    assert!(entries.starts_with("02:42:0a:4d:") && entries.lines().count() == 1, "{entries}");
+    end(&host, vec![a]);
+}
+
+/// Of ended containers the host forgets the addresses, though not at once.
+#[test]
+fn neighbours_are_forgotten() {
+    let host = host!();
+    host.inside(&[], "true").ok();
+    // As many as a day's work leaves.
+    let many: String = (0..3000)
+        .map(|i| {
+            format!(
+                "neigh add 10.77.{}.{} lladdr 02:42:0a:4d:00:00 dev husk0\n",
+                i / 250,
+                i % 250 + 2
+            )
+        })
+        .collect();
+    let dir = TempDir::new();
+    fs::write(dir.join("batch"), many).expect("write");
+    run(host.command("ip").arg("-batch").arg(dir.join("batch"))).ok();
+    let a = host.stays(&[], ADDRESS);
+    let ip = a.out().split('/').next().expect("an address").to_string();
+    let count = || host.sh("ip neigh show dev husk0 nud permanent | wc -l").ok();
+    let count = || count().parse::<usize>().expect("a number");
+    assert!(count() > 3000, "{}", count());
+    // One start in 64: that none of a thousand looks happens once in seven million times.
+    let mut starts = 0..1000;
+    while count() > 3000 && starts.next().is_some() {
+        host.inside(&[], "true").ok();
+    }
+    assert!(count() < 100, "{} after {starts:?}", count());
+    let known = host.sh(&format!("ip neigh show {ip}")).ok();
+    assert!(known.contains("PERMANENT"), "the living one: {known}");
+    end(&host, vec![a]);
+}
+
+/// Without IPv6 neither husk0 nor a port has an address, or takes a packet.
+#[test]
+fn no_ipv6_on_the_bridge() {
+    let host = host!();
+    let a = host.stays(&[], "true");
+    if !fs::exists("/proc/sys/net/ipv6").is_ok_and(|yes| yes) {
+        skip!(host, "no IPv6 here");
+    }
+    for link in host.links() {
+        let file = format!("cat /proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+        assert_eq!(host.sh(&file).ok(), "1", "{link}");
+        assert_eq!(host.sh(&format!("ip -6 addr show dev {link}")).ok(), "", "{link}");
+    }
+    end(&host, vec![a]);
+}
+
+// --------------------------------------------------------------------------------- hosts, resolv.conf
+
+/// Runs husk where the host's /etc has these files.
+fn with_etc(host: &Host, files: &[(&str, &str)], options: &str, script: &str) -> Run {
+    let dir = TempDir::new();
+    let mut mounts = String::new();
+    for (name, text) in files {
+        fs::write(dir.join(name), text).expect("write");
+        mounts.push_str(&format!("mount --bind {}/{name} /etc/{name}\n", dir.path()));
+    }
+    with_mounts(host, &format!("set -e; {mounts} exec $HUSK run {options} $R sh -c '{script}'"))
+}
+
+#[test]
+fn names_of_hosts() {
+    let host = host!();
+    let script = "cat /etc/hosts; hostname; for name in web web.example.org db six up; do
+        ping -c1 -w1 $name 2>&1 | head -n1; done";
+    let options = "-h web.example.org --add-host db:192.0.2.9 --add-host=six:fd00::6 \
+        --add-host up:host-gateway";
+    let text = with_etc(&host, &[], options, script).ok();
+    let ip = "10.77.";
+    assert!(text.contains("192.0.2.9\tdb\n") && text.contains("fd00::6\tsix\n"), "{text}");
+    assert!(text.contains("\tweb.example.org web\n"), "{text}");
+    for (name, ip) in
+        [("web", ip), ("web.example.org", ip), ("db", "192.0.2.9"), ("up", "10.77.0.1")]
+    {
+        assert!(text.contains(&format!("PING {name} ({ip}")), "{name}: {text}");
+    }
+    for value in ["db", "db:", ":1.2.3.4", "db:1.2.3", "d b:1.2.3.4", "db:1.2.3.4:5", ""] {
+        let run = host.husk(&["run", "--add-host", value, rootfs(), "true"]);
+        run.refused(125, &["--add-host", value, "expected NAME:IP"]);
+    }
+    // Without a network, too, the name is its own.
+    let alone = with_etc(&host, &[], "--network none -h web.example.org", "ping -c1 web").ok();
+    assert!(alone.contains("PING web (127.0.0.1)"), "{alone}");
+}
+
+/// With the host's network come the host's own files, all of them.
+#[test]
+fn names_with_the_network_of_the_host() {
+    let host = host!();
+    let files = [
+        ("hosts", "127.0.0.1 localhost\n192.0.2.3 printer # no line feed"),
+        ("resolv.conf", "search example.org\nnameserver 127.0.0.53\nnameserver ::1\n"),
+    ];
+    let script = "cat /etc/hosts; ping -c1 -w1 box 2>&1; cat /etc/resolv.conf";
+    let text =
+        with_etc(&host, &files, "--network host -h box --add-host db:192.0.2.9", script).ok();
+    for words in [files[0].1, "192.0.2.9\tdb\n", "PING box (127.0.0.1)", files[1].1.trim_end()] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn name_servers() {
+    let cat = "cat /etc/resolv.conf";
+    let none = "search example.org\noptions ndots:2\nnameserver 127.0.0.1\nnameserver ::1\n\
+                nameserver 2001:db8::53\n";
+    {
+        // None that containers can reach: that is said, once, and the rest is kept.
+        let host = Host::new("");
+        let hide = "mount -t tmpfs none /run\n";
+        let dir = TempDir::new();
+        fs::write(dir.join("resolv.conf"), none).expect("write");
+        let bind = format!("mount --bind {}/resolv.conf /etc/resolv.conf", dir.path());
+        let script = format!("{hide}{bind}\nexec $HUSK run $R {cat}");
+        let first = with_mounts(&host, &script);
+        assert_eq!(first.out, "search example.org\noptions ndots:2\n", "{first}");
+        assert!(first.code == 0 && first.err.lines().count() == 1, "{first}");
+        for word in ["husk: ", "127.0.0.1", "::1", "2001:db8::53", "name servers"] {
+            assert!(first.err.contains(word), "{word}: {first}");
+        }
+        assert_eq!(with_mounts(&host, &script).ok(), "search example.org\noptions ndots:2");
+    }
+    let host = host!();
+    let some = format!("# a comment\n{none}nameserver 192.0.2.53\n");
+    let text = with_etc(&host, &[("resolv.conf", &some)], "", cat).ok();
+    let expected = "# a comment\nsearch example.org\noptions ndots:2\nnameserver 192.0.2.53";
+    assert_eq!(text, expected);
+    // An empty file is nobody's fault.
+    assert_eq!(with_etc(&host, &[("resolv.conf", "")], "", cat).ok(), "");
 }
 
 #[test]

@@ -21,7 +21,6 @@ fn lifecycle() {
     let pid = fs::read_to_string(b.dir.join("pid")).expect("pid file");
     assert!(b.sh("$OCI state one").ok().contains(&format!("\"pid\": {pid}")));
     b.refuses("$OCI create --bundle $B one", &["already exists"]);
-    b.refuses("$OCI delete one", &["not stopped: created"]);
     b.sh("$OCI start one").ok();
     status("running");
     b.refuses("$OCI start one", &["cannot start", "running"]);
@@ -44,6 +43,9 @@ fn lifecycle() {
     b.sh("$OCI delete one").ok();
     b.refuses("$OCI state one", &["does not exist"]);
     b.sh("$OCI delete --force one").ok();
+    // Whoever has not begun yet is ended.
+    b.sh("$OCI create --bundle $B one </dev/null >/dev/null 2>&1; $OCI delete one").ok();
+    b.refuses("$OCI state one", &["does not exist"]);
 }
 
 #[test]
@@ -59,7 +61,8 @@ fn bad_configurations() {
         ("c['ociVersion'] = '2.0.0'", "ociVersion"),
         ("c['linux']['namespaces'].append({'type': 'user', 'path': '/x'})", "namespaces"),
         ("c['linux']['sysctl'] = {'kernel.panic': '1'}", "sysctl"),
-        ("c['linux']['timeOffsets'] = {'boottime': {'secs': 1}}", "timeOffsets"),
+        ("c['linux']['rootfsPropagation'] = 'often'", "rootfsPropagation"),
+        ("c['linux']['intelRdt'] = {'closID': 'x'}", "intelRdt"),
         ("c['linux']['resources'] = {'unified': {'nosuch.max': '1'}}", "nosuch.max"),
         ("c['process']['args'] = ['nosuch']", "executable file not found"),
         ("c['process']['args'] = ['/etc']", "permission denied"),
@@ -135,91 +138,36 @@ fn files() {
     }
 }
 
+/// config-linux.md, "Devices": "fileMode … uid … gid", and "If a file already exists at path that
+/// does not match the requested device, the runtime MUST generate an error".
 #[test]
-fn namespaces() {
+fn nodes_of_its_own() {
     oci!(host, b);
-    b.edit("c['domainname'] = 'wood'; c['linux']['sysctl'] = {'kernel.msgmax': '9000'}");
-    b.command("cat /proc/sys/kernel/domainname /proc/sys/kernel/msgmax");
-    assert_eq!(b.run(), "wood\n9000");
-    let copy = rootfs_of(100_000);
-    b.edit("c['linux']['namespaces'].append({'type': 'user'})");
-    b.edit("c['linux']['uidMappings'] = [dict(containerID=0, hostID=100000, size=65536)]");
-    b.edit("c['linux']['gidMappings'] = c['linux']['uidMappings']; del c['domainname']");
-    b.edit(&format!("c['linux']['sysctl'] = {{}}; c['root']['path'] = '{}'", copy.path()));
-    b.command("sleep 1000");
-    b.sh("$OCI run --detach --bundle $B one </dev/null >/dev/null 2>&1").ok();
-    // exec goes where the first process is, in each of its namespaces.
-    let script = "id -u; for n in user pid mnt net ipc uts cgroup; do \
-        [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo other $n; done";
-    assert_eq!(
-        b.sh(&format!("$OCI exec one sh -c '{script}; cat /proc/self/uid_map'"))
-            .ok()
-            .split_whitespace()
-            .collect::<Vec<_>>(),
-        ["0", "0", "100000", "65536"]
-    );
-    // Another container joins them by path, but for the two that can't be.
-    b.edit("c['linux']['uidMappings'] = c['linux']['gidMappings'] = []");
+    if !fs::exists("/dev/fuse").expect("/dev") {
+        skip!(host, "no /dev/fuse");
+    }
+    let copy = fresh_rootfs();
+    b.edit(&format!("c['root'] = dict(path='{}', readonly=False)", copy.path()));
     b.edit(
-        "c['linux']['namespaces'] = [{'type': 'mount'}] + [{'type': t, 'path': '/proc/self/ns/' + n} \
-         for t, n in [('network', 'net'), ('uts', 'uts')]]",
+        "c['linux']['devices'] = [dict(path='/opt/dev/fuse', type='c', major=10, minor=229, \
+         fileMode=0o640, uid=7, gid=8), dict(path='/dev/pipe', type='p', fileMode=0o600)]",
     );
-    b.edit("c['hostname'] = ''; c['mounts'] = []");
-    b.edit(&format!("c['root']['path'] = '{}'", rootfs()));
-    b.command("echo joined");
-    b.sh("$OCI delete --force one").ok();
-    assert_eq!(b.run(), "joined");
-}
-
-#[test]
-fn seccomp_profile() {
-    oci!(host, b);
     b.edit(
-        "c['linux']['seccomp'] = dict(defaultAction='SCMP_ACT_ALLOW', syscalls=[\
-         dict(names=['mkdir', 'mkdirat', 'nosuchcall', 'close_range'], \
-         action='SCMP_ACT_ERRNO', errnoRet=28), \
-         dict(names=['kill'], action='SCMP_ACT_ERRNO', errnoRet=95, \
-         args=[dict(index=1, value=n, op='SCMP_CMP_EQ') for n in (12, 10)])])",
+        "c['linux']['resources'] = {'devices': [{'allow': False, 'access': 'rwm'}, \
+         {'allow': True, 'type': 'c', 'major': 10, 'minor': 229, 'access': 'r'}]}",
     );
-    b.command("mkdir /tmp/x 2>&1; kill -12 1 2>&1; kill -0 1 && ls /proc/self/fd/9 || echo fine");
-    let out = b.sh("$OCI run --bundle $B one 9</ 2>&1").ok();
-    assert!(out.contains("No space left") && out.contains("not supported"), "{out}");
-    assert!(out.ends_with("fine"), "{out}");
-}
-
-#[test]
-fn hooks_in_their_order() {
-    oci!(host, b);
-    let dir = b.dir.path().to_string();
-    b.edit(&format!(
-        "c['hooks'] = {{k: [dict(path='/bin/sh', args=['sh', '-c', 'cat > /dev/null; echo ' + k + \
-         ' >> {dir}/seen; readlink /proc/self/ns/net >> {dir}/networks'])] for k in ['prestart', 'createRuntime', 'createContainer', 'poststart', \
-         'poststop']}}"
-    ));
-    // Those after the start and the end may fail, and the next one runs all the same.
-    b.edit("[c['hooks'][k].insert(0, dict(path='/bin/false')) for k in ('poststart', 'poststop')]");
-    b.command("sleep 0.2");
-    b.run();
-    let seen = fs::read_to_string(b.dir.join("seen")).expect("what hooks wrote");
-    let order = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
-    assert_eq!(seen.lines().collect::<Vec<_>>(), order);
-    // All but createContainer run in the caller's network.
-    let seen = fs::read_to_string(b.dir.join("networks")).expect("what hooks wrote");
-    let own = b.sh("readlink /proc/self/ns/net").ok();
-    let is_own: Vec<bool> = seen.lines().map(|network| network == own).collect();
-    assert_eq!(is_own, [true, true, false, true, true]);
-    // A hook may enter the container as soon as that has started.
-    b.edit(
-        "o = os.environ['OCI'].split(); c['hooks'] = dict(poststart=[dict(path=o[0], timeout=120, \
-         args=o + ['exec', 'two', 'touch', '/tmp/entered'])])",
+    b.edit("c['process']['user'] = dict(uid=7, gid=8)");
+    let before = b.sh("stat -c '%a %u %g' /dev/fuse").ok();
+    b.command(
+        "stat -c '%a %u %g %t:%T' /opt/dev/fuse; stat -c '%a %F' /dev/pipe; \
+         (: < /opt/dev/fuse) && echo open; (: > /opt/dev/fuse) || echo closed",
     );
-    b.command("until [ -e /tmp/entered ]; do sleep 0.1; done");
-    b.edit("c['mounts'].append(dict(destination='/tmp', type='tmpfs'))");
-    b.sh("timeout 150 $OCI run --bundle $B two").ok();
-    b.sh("$OCI create --bundle $B two </dev/null >/dev/null 2>&1").ok();
-    b.sh("timeout 150 $OCI start two; $OCI delete --force two").ok();
-    b.edit("c['hooks'] = dict(createRuntime=[dict(path='/bin/false')])");
-    b.refuses("$OCI run --bundle $B two", &["createRuntime hook /bin/false"]);
+    let run = b.sh("$OCI run --bundle $B one 2>&1").ok();
+    assert!(run.starts_with("640 7 8 a:e5\n600 fifo\nopen\n"), "{run}");
+    assert!(run.contains("ot permitted") && run.ends_with("closed"), "{run}");
+    assert_eq!(b.sh("stat -c '%a %u %g' /dev/fuse").ok(), before);
+    b.sh(&format!("rm {0}/opt/dev/fuse; echo text > {0}/opt/dev/fuse", copy.path())).ok();
+    b.refuses("$OCI run --bundle $B one", &["/opt/dev/fuse", "another file"]);
 }
 
 #[test]
@@ -256,6 +204,26 @@ fn what_start_reports() {
         dd if=/dev/zero of=$B/full oflag=nonblock bs=4096 2>/dev/null";
     let run = b.sh(&format!("{full}; $OCI run --bundle $B one >&3"));
     assert!(run.code == 1 && run.err.contains("is husk itself"), "{run}");
+}
+
+#[test]
+fn deletes_by_pattern() {
+    oci!(host, b);
+    b.command("true");
+    for id in ["web-1", "web-2", "db-1"] {
+        b.sh(&format!("$OCI run --detach --bundle $B {id} </dev/null >/dev/null 2>&1")).ok();
+    }
+    until("their end", || !b.sh("$OCI list").ok().contains("running"));
+    b.refuses("$OCI delete --regex 'web-('", &["--regex"]);
+    b.sh("$OCI delete --regex '^none'").ok();
+    b.sh("$OCI delete --regex '^web-[0-9]+$'").ok();
+    assert_eq!(b.sh("$OCI list -q").ok(), "db-1");
+    b.command("sleep 1000");
+    b.sh("$OCI run --detach --bundle $B web-3 </dev/null >/dev/null 2>&1").ok();
+    b.refuses("$OCI delete --regex .", &["web-3", "not stopped"]);
+    assert_eq!(b.sh("$OCI list -q").ok(), "web-3");
+    b.sh("$OCI delete --force --regex web").ok();
+    assert_eq!(b.sh("$OCI list -q").ok(), "");
 }
 
 #[test]

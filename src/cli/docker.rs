@@ -3,8 +3,11 @@
 
 use super::words::Line;
 use super::{Asked, add_volume, process_option, values, variable};
+use crate::caller::is_rootless;
+use crate::devices;
 use crate::mounts::{Source, Volume};
 use crate::paths::c_string;
+use crate::ports::Port;
 use crate::step::{Error, Result, attempt, error};
 use crate::{Container, rlimits, sysctl};
 use std::ffi::OsStr;
@@ -53,20 +56,39 @@ pub fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Resu
             let expected = "NAME=VALUE, NAME one of net.*, fs.mqueue.*, kernel.{sem,msg*,shm*}";
             c.sysctls.push(line.read(expected, sysctl::parse)?);
         }
-        "--dns" => {
-            let server = line.read("IP", |text| text.parse::<IpAddr>().ok())?;
-            c.resolv_conf.push(format!("nameserver {server}"));
-        }
-        "--dns-search" => resolv_conf(c, line, "search")?,
-        "--dns-option" | "--dns-opt" => resolv_conf(c, line, "options")?,
         "--group-add" => asked.groups.push(line.read("GROUP", account)?),
         "--entrypoint" => asked.entrypoint = Some(c_string(line.value("COMMAND")?)),
         "--stop-signal" => {
             c.stop_signal = line.read("SIGNAL (INT, SIGINT or 2)", values::signal)?
         }
         "--env-file" => env_file(asked, line)?,
+        _ => network_option(c, line)?,
+    }
+    Ok(())
+}
+
+fn network_option(c: &mut Container, line: &mut Line) -> Result<()> {
+    match line.option.as_str() {
+        "-p" | "--publish" => publish(c, line)?,
+        "--add-host" => c.hosts.push(line.read("NAME:IP", values::host)?),
+        "--dns" => {
+            let server = line.read("IP", |text| text.parse::<IpAddr>().ok())?;
+            c.resolv_conf.push(format!("nameserver {server}"));
+        }
+        "--dns-search" => resolv_conf(c, line, "search")?,
+        "--dns-option" | "--dns-opt" => resolv_conf(c, line, "options")?,
         _ => process_option(c, line)?,
     }
+    Ok(())
+}
+
+fn publish(c: &mut Container, line: &mut Line) -> Result<()> {
+    let expected = "[IP:]PORT:PORT[/udp], and no IP of 127.0.0.0/8 (see docs/recipes.md)";
+    let port = line.read(expected, Port::parse)?;
+    if c.ports.iter().any(|other| port.collides_with(other)) {
+        return Err(error(format!("--publish {port}: expected it once, not twice")));
+    }
+    c.ports.push(port);
     Ok(())
 }
 
@@ -99,6 +121,9 @@ fn env_file(asked: &mut Asked, line: &mut Line) -> Result<()> {
 
 /// What can only be said when all options are known.
 pub fn check(c: &Container) -> Result<()> {
+    if !c.ports.is_empty() && !c.bridge {
+        return Err(error("--publish: expected --network bridge, and root"));
+    }
     let of_network = c.sysctls.iter().find(|(file, _)| sysctl::is_network(file));
     if let Some((file, _)) = of_network.filter(|_| c.shares_network()) {
         return Err(error(format!("--sysctl {file}: expected a network of the container's own")));
@@ -152,6 +177,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--pid", "a container always has its own processes: husk exec joins them"),
     ("--platform", "ROOTFS decides; foreign programs need binfmt_misc on the host"),
     ("--privileged", "--cap-add ALL gives all of root's rights, --device a device"),
+    ("--publish-all", "-p PORT:PORT for each"),
     ("--pull", "ROOTFS is a directory, see rootfs-scripts/"),
     ("--quiet", "husk says nothing when all is well"),
     ("--restart", "systemd does that, see docs/recipes.md"),
@@ -163,6 +189,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--uts", "a container always has its own host name, see -h"),
     ("--volume-driver", "mount it on the host, then -v SRC:DST"),
     ("--volumes-from", "give the same -v again"),
+    ("-P", "-p PORT:PORT for each"),
     ("-a", "without -d husk is attached, with -d nobody ever is"),
     ("-c", "--cgroup cpu.weight=NUMBER (100 is usual)"),
     ("-l", "--name NAME is all that tells them apart"),
@@ -209,4 +236,19 @@ pub fn refuse_verb(verb: &str) -> Error {
         Some(text) => error(format!("{verb} is not in husk: {text}")),
         None => error("expected run, exec, ps, stop or kill: see husk --help"),
     }
+}
+
+/// --device: the node is shared as a volume is, and the cgroup's program limits what may be done.
+pub fn device_option(c: &mut Container, line: &mut Line) -> Result<()> {
+    let (source, target, access) = line.read("SRC[:DST][:rwm], absolute paths", values::device)?;
+    if is_rootless() && access != devices::ALL {
+        return Err(error("--device: letters other than rwm need root"));
+    }
+    for device in devices::find(&source, &target, access)? {
+        let source = Source::Device(device.source.clone(), device.number);
+        let target = device.target.clone();
+        c.volumes.push(Volume { source, target, read_only: true });
+        c.devices.push(device);
+    }
+    Ok(())
 }

@@ -1,9 +1,11 @@
 //! What the values of options may be, each as a function from text to value; None is a bad one.
 
+use crate::bridge::GATEWAY;
 use crate::devices;
 use crate::mounts::{Source, Volume};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -185,4 +187,17 @@ pub fn signal(text: &str) -> Option<i32> {
 fn real_time(base: i32, offset: &str) -> Option<i32> {
     let offset: i32 = if offset.is_empty() { 0 } else { offset.parse().ok()? };
     (34..=64).contains(&(base + offset)).then_some(base + offset)
+}
+
+/// A name and an address, or docker's word for the host's.
+pub fn host(text: &str) -> Option<(String, IpAddr)> {
+    let (name, ip) = text.split_once(':')?;
+    let is_legal = name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if !is_legal || name.is_empty() {
+        return None;
+    }
+    match ip {
+        "host-gateway" => Some((name.into(), GATEWAY.into())),
+        ip => Some((name.into(), ip.parse().ok()?)),
+    }
 }

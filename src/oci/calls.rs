@@ -1,8 +1,8 @@
 //! System calls that the walk does not need, each as a safe function of its name, as in sys.rs.
 
-use libc::c_int;
+use libc::{c_int, c_ulong, sock_filter};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::{mem, ptr};
 
 /// mount_setattr(2) with MOUNT_ATTR_IDMAP: the owners of files look as in this user namespace.
@@ -81,4 +81,37 @@ pub fn dup3(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
     // SAFETY: whoever owns `to` still does, and owns something open.
     Errno::result(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// seccomp(2) SECCOMP_SET_MODE_FILTER with flags (SECCOMP_FILTER_FLAG_*). With NEW_LISTENER it
+/// returns the descriptor that calls are reported to.
+pub fn seccomp(filter: &[sock_filter], flags: c_ulong) -> Result<Option<OwnedFd>, Errno> {
+    let len = filter.len().try_into().map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
+    // SAFETY: the kernel reads `len` instructions of the filter, which outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &program) };
+    let number = Errno::result(done)?;
+    if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel has just made it, and only our caller will know of it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(number as c_int) }))
+}
+
+/// ioctl_nsfs(2) NS_GET_NSTYPE: which kind of namespace it is, as a flag of clone(2).
+pub fn ns_get_nstype(file: impl AsFd) -> Result<c_int, Errno> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_NSTYPE) })
+}
+
+/// clone3(2) as in sys.rs, but the new process is a sister of this one: CLONE_PARENT.
+pub fn clone3_sister(namespaces: c_int) -> Result<c_int, Errno> {
+    // SAFETY: all of struct clone_args are integers; 0 means "not used".
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = namespaces as u64 | libc::CLONE_PARENT as u64;
+    // SAFETY: `args` outlives the call, and there are no other threads.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, mem::size_of_val(&args)) };
+    Errno::result(pid).map(|pid| pid as c_int)
 }

@@ -1,6 +1,6 @@
 //! config.json: reading it, and what is refused.
 
-use super::{fail, is_nothing, log};
+use super::{fail, is_nothing, log, mount_options};
 use crate::step::{Result, attempt, error};
 use oci_spec::runtime::{Capability, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -9,8 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Not supported: a container without it would be weaker, or other, than its author thinks.
-const REFUSED: [&str; 4] =
-    ["/vm", "/linux/intelRdt", "/linux/timeOffsets", "/linux/seccomp/listenerPath"];
+const REFUSED: [&str; 2] = ["/vm", "/linux/intelRdt"];
 
 /// The bundle's config.json, as it is and by its types.
 pub fn read_config(bundle: &Path) -> Result<(Value, Spec)> {
@@ -21,6 +20,14 @@ pub fn read_config(bundle: &Path) -> Result<(Value, Spec)> {
         if is_set(field) {
             return fail(format!("config.json: {field}: not supported"));
         }
+    }
+    if let Some(how) = config["linux"]["rootfsPropagation"].as_str()
+        && !how.is_empty()
+        && mount_options::propagation(how).is_none()
+    {
+        return fail(format!(
+            "linux.rootfsPropagation: {how}: expected private, slave, shared or unbindable"
+        ));
     }
     if spec.process().is_none() || spec.root().is_none() || !spec.version().starts_with("1.") {
         return fail("config.json: expected ociVersion 1.x, process and root");

@@ -1,24 +1,29 @@
 //! tmpcopyup: a tmpfs begins with what is in the directory that it covers.
 
-use crate::paths::by_number;
+use nix::dir::Dir;
 use nix::fcntl::{self, AtFlags, OFlag};
 use nix::sys::stat::{self, FileStat, Mode, SFlag};
 use nix::unistd::{self, Gid, Uid};
-use std::fs::{self, File};
+use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
 /// Copies all that is in one directory to another: by descriptors, and no link is followed.
 pub fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-    for entry in fs::read_dir(by_number(from))? {
-        let name = entry?.file_name();
-        let meta = stat::fstatat(from, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        copy_one(from, to, name.to_string_lossy().as_ref(), &meta)?;
+    let list = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    for entry in Dir::openat(from, ".", list, Mode::empty())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            let meta = stat::fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            copy_one(from, to, name, &meta)?;
+        }
     }
     Ok(())
 }
 
-fn copy_one(from: &OwnedFd, to: &OwnedFd, name: &str, meta: &FileStat) -> io::Result<()> {
+fn copy_one(from: &OwnedFd, to: &OwnedFd, name: &CStr, meta: &FileStat) -> io::Result<()> {
     let mode = Mode::from_bits_truncate(meta.st_mode);
     let kind = SFlag::from_bits_truncate(meta.st_mode & SFlag::S_IFMT.bits());
     match kind {

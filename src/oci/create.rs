@@ -1,14 +1,18 @@
 //! create, run and start: the parent's half, hand in hand with the child's in root.rs.
 
-use super::namespaces::{Namespaces, USER};
+use super::delegate::delegate;
+use super::namespaces::{MOUNT, Namespaces, USER};
 use super::options::Given;
 use super::plan::Plan;
-use super::root::Sources;
+use super::root::{self, Sources};
 use super::spawn::{Child, launch};
 use super::state::{Home, start_time};
-use super::verbs::remove;
+use super::verbs::{end, remove};
 use super::words::{hear, tell, wait_for_word};
-use super::{SPEC_VERSION, cgroup, config, fail, hooks, idmap, is_nothing, limits, log};
+use super::{
+    SPEC_VERSION, cgroup, config, device_rules, fail, hooks, idmap, is_nothing, limits, log,
+    netdevices,
+};
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
 use crate::{shield, sys, terminal};
@@ -36,12 +40,17 @@ pub fn create(mut home: Home, given: &Given) -> Result<u8> {
         "config": config,
     });
     let process = spec.process().clone().unwrap_or_default();
+    hooks::check(&home.state["config"])?;
     let mut plan = Plan::new(home, spec, process, given)?;
     plan.scheduler_flags = config::scheduler_flags(&plan.home.state["config"]["process"]);
+    plan.is_new = true;
     plan.namespaces = Namespaces::of(&plan.linux)?;
+    if !plan.has(MOUNT) {
+        plan.home.state["mountBefore"] = root::mount_number(plan.home.text("rootfs")).into();
+    }
     plan.home.make()?;
     let outcome = create_in(&mut plan, given);
-    if outcome.is_err() || given.in_foreground() {
+    if outcome.is_err() || (given.in_foreground() && !given.is("keep")) {
         remove(&plan.home);
     }
     outcome
@@ -55,6 +64,10 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     };
     let cgroup = cgroup::make(&plan.home, plan.linux.cgroups_path(), &limits)?;
     plan.home.state["cgroup"] = json!(cgroup.as_ref().map(|cgroup| &cgroup.dir));
+    if let Some(cgroup) = &cgroup {
+        delegate(plan, cgroup)?;
+    }
+    plan.is_guarded = device_rules::guard(plan, cgroup.as_ref())?;
     if !is_run {
         let listener = UnixListener::bind(plan.home.start_path());
         plan.start = Some(step!(listener, "listen for start")?);
@@ -63,17 +76,18 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
     }
     let child = launch(plan, cgroup.as_ref(), given)?;
-    plan.sources = None;
+    (plan.sources, plan.agent) = (None, None); // the child's now
     plan.home.state["pid"] = child.pid.into();
     plan.home.state["startTime"] = start_time(child.pid).into();
     if plan.namespaces.new & USER != 0 {
         idmap::write(child.pid, plan.linux.uid_mappings(), plan.linux.gid_mappings())?;
         let _ = tell(&child.socket, "go on");
     }
-    if plan.home.has_hooks() {
+    if plan.home.has_hooks() || plan.has_net_devices() {
         wait_for_word(&child.socket)?; // the root is made
-        hooks::run(&plan.home, "prestart", "creating")?; // deprecated, but docker still uses it
-        hooks::run(&plan.home, "createRuntime", "creating")?;
+        netdevices::move_in(plan, child.pid)?;
+        hooks::run(&plan.home, "prestart", "creating", &[])?; // docker still uses these
+        hooks::run(&plan.home, "createRuntime", "creating", &[])?;
         let _ = tell(&child.socket, "go on");
     }
     if is_run {
@@ -112,10 +126,13 @@ pub fn attend(plan: &Plan, child: &Child, given: &Given) -> Result<u8> {
     if !given.in_foreground() {
         return until_started(plan, child).map(|()| 0).inspect_err(|_| kill(child));
     }
-    let lent = terminal::lend(false, child.pid);
+    // The child has the caller's 0, 1 and 2: nothing is to be copied.
+    let wanted = terminal::Wanted { detach: true, ..Default::default() };
+    let (_, outside) = terminal::prepare(&wanted)?;
+    let signals = terminal::hold_signals()?;
     let mut outcome = until_started(plan, child).map(|()| 0);
     if outcome.is_ok() {
-        outcome = crate::wait(child.pid, &lent);
+        outcome = crate::wait(child.pid, outside, &signals);
     }
     outcome.inspect_err(|_| kill(child))
 }
@@ -126,7 +143,7 @@ fn kill(child: &Child) {
 
 fn until_started(plan: &Plan, child: &Child) -> Result<()> {
     let home = &plan.home;
-    if plan.is_new() {
+    if plan.is_new {
         home.publish()?; // whoever kills us later, it can be found
     }
     let _ = tell(&child.socket, "go on");
@@ -135,8 +152,8 @@ fn until_started(plan: &Plan, child: &Child) -> Result<()> {
         return fail("process.args: is husk itself");
     }
     home.unlock()?;
-    if plan.is_new() {
-        hooks::run(home, "poststart", "running")?;
+    if plan.is_new {
+        hooks::run(home, "poststart", "running", &[])?;
     }
     Ok(())
 }
@@ -151,6 +168,9 @@ pub fn start(home: Home, _: &Given) -> Result<u8> {
     hear(&child)?;
     step!(fs::remove_file(&path), "rm {}", path.display())?;
     home.unlock()?; // the hooks may enter it
-    hooks::run(&home, "poststart", "running")?;
+    if let Err(why) = hooks::run(&home, "poststart", "running", &[]) {
+        end(&home);
+        return Err(why);
+    }
     Ok(0)
 }

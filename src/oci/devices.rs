@@ -1,20 +1,23 @@
 //! Device nodes, and which of them are open.
 
 use super::plan::Plan;
-use super::{inside, list_of, log};
+use super::{fail, inside, list_of, log};
 use crate::mounts::{DEVICE, DEVICES, LINKS, bind};
 use crate::step::{Result, attempt, cat, step};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{self, Mode, SFlag};
-use nix::unistd;
+use nix::unistd::{self, Gid, Uid};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Instead of a device cgroup: for what its rules close, and for mounts unless they open all.
 pub fn nodev(plan: &Plan, kind: &str, major: i64, minor: i64) -> u64 {
+    if plan.is_guarded {
+        return 0;
+    }
     let Some(resources) = plan.linux.resources() else { return closed(kind == "a") };
     let fits = |rule: &&LinuxDeviceCgroup| is_about(rule, kind, major, minor);
     match list_of(resources.devices()).iter().rfind(fits) {
@@ -65,6 +68,10 @@ fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: u64) -> Result<(
 
 fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
     let path = device.path();
+    check_existing(root, device)?;
+    if plan.is_guarded && make_own_node(root, device).is_ok() {
+        return Ok(());
+    }
     if let Some(node) = host_node(device) {
         let letter = if device.typ() == LinuxDeviceType::B { "b" } else { "c" };
         let nodev = nodev(plan, letter, device.major(), device.minor());
@@ -80,6 +87,35 @@ fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> 
         Err(Errno::EEXIST) => Ok(()),
         made => step!(made, "mknod {}", path.display()),
     }
+}
+
+/// "If a file already exists at path that does not match the requested device, the runtime MUST
+/// generate an error." An empty one is the place of an earlier bind.
+fn check_existing(root: &OwnedFd, device: &LinuxDevice) -> Result<()> {
+    let path = device.path();
+    let Ok(there) = inside::open(root, path) else { return Ok(()) };
+    let its = attempt(path.display(), stat::fstat(&there))?;
+    let is_place = its.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && its.st_size == 0;
+    let number = stat::makedev(device.major() as u64, device.minor() as u64);
+    let is_kind = its.st_mode & SFlag::S_IFMT.bits() == kind(device).bits();
+    let is_number = its.st_rdev == number || device.typ() == LinuxDeviceType::P;
+    if is_place || (is_kind && is_number) {
+        return Ok(());
+    }
+    fail(format!("linux.devices: {}: there is another file already", path.display()))
+}
+
+/// A node of the container's own, with the owner and mode that are asked for. It fails where there
+/// is one, and in a user namespace.
+fn make_own_node(root: &OwnedFd, device: &LinuxDevice) -> Result<(), Errno> {
+    let path = device.path();
+    let above = inside::make(root, path.parent().unwrap_or(path), true)?;
+    let name = path.file_name().unwrap_or_default();
+    let mode = Mode::from_bits_truncate(device.file_mode().unwrap_or(0o666) & 0o777);
+    let number = stat::makedev(device.major() as u64, device.minor() as u64);
+    stat::mknodat(&above, name, kind(device), mode, number)?;
+    let (uid, gid) = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
+    unistd::fchownat(&above, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 fn kind(device: &LinuxDevice) -> SFlag {

@@ -200,6 +200,26 @@ impl Options {
     }
 }
 
+/// All words that are no file system's own.
+pub fn words() -> Vec<String> {
+    let mut words: Vec<String> = vec![];
+    for (name, ..) in ATTRIBUTES {
+        words.extend([name.to_string(), format!("r{name}")]);
+    }
+    for (name, _) in PROPAGATION {
+        words.extend([name.to_string(), format!("r{name}")]);
+    }
+    for (set, clear, _) in FLAGS {
+        words.extend([set.to_string(), clear.to_string()]);
+    }
+    for name in ["bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup", "defaults"] {
+        words.push(name.to_string());
+    }
+    words.extend(["norelatime".to_string(), "rnorelatime".to_string()]);
+    words.sort();
+    words
+}
+
 /// `slave`, or `rslave` for all below too.
 pub fn propagation(word: &str) -> Option<MsFlags> {
     for (name, flag) in PROPAGATION {

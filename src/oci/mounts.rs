@@ -7,7 +7,7 @@ use super::namespaces::{CGROUP, NETWORK, USER};
 use super::plan::Plan;
 use super::{calls, copy_up, fail, inside};
 use crate::caller::is_rootless;
-use crate::paths::{by_number, is_dir};
+use crate::paths::is_dir;
 use crate::step::{Result, attempt, say_step, step};
 use crate::sys;
 use libc::{AT_RECURSIVE, c_int};
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat;
+use nix::unistd;
 use oci_spec::runtime::Mount;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -157,7 +158,8 @@ fn remount(root: &OwnedFd, m: &Mount, options: &Options) -> Result<()> {
     let top = attempt("open", inside::open(root, m.destination()))?;
     if options.bind == Reach::No {
         let (flags, data) = (options.flags() | MsFlags::MS_REMOUNT, options.data.join(","));
-        let call = || mount(NONE, &by_number(&top), NONE, flags, Some(data.as_str()));
+        attempt("fchdir", unistd::fchdir(&top))?;
+        let call = || mount(NONE, ".", NONE, flags, Some(data.as_str()));
         return step!(call(), "mount -o remount,{data} {}", m.destination().display());
     }
     set_attributes(&top, 0, options.top)?;
@@ -188,8 +190,9 @@ fn mount_new(plan: &Plan, m: &Mount, target: &OwnedFd, options: &Options) -> Res
         data.push(format!("context=\"{label}\""));
     }
     let source = m.source().as_deref().unwrap_or(Path::new(fstype));
-    let (at, data) = (by_number(target), data.join(","));
-    let call = || mount(Some(source), &at, Some(fstype), flags, Some(data.as_str()));
+    let data = data.join(",");
+    attempt("fchdir", unistd::fchdir(target))?; // by no path that could be steered
+    let call = || mount(Some(source), ".", Some(fstype), flags, Some(data.as_str()));
     say_step(format_args!("mount -t {fstype} -o {data} {}", source.display()));
     match call() {
         Err(Errno::EBUSY | Errno::EPERM) if fstype == "cgroup2" => {

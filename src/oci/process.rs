@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::words::{tell, wait_for_word};
-use super::{calls, hooks, list_of, log, rights, scheduling, seccomp, stdio};
+use super::{calls, hooks, list_of, log, notify, rights, scheduling, seccomp, stdio};
 use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
@@ -21,11 +21,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// What a process can only ask for itself, in its own /proc.
-pub fn write_own_files(process: &Process) -> Result<()> {
-    if let Some(score) = process.oom_score_adj() {
-        echo(&score.to_string(), "/proc/self/oom_score_adj")?;
-    }
+/// What a process can only ask for itself, in its own /proc, as long as that is the host's.
+pub fn write_labels(process: &Process) -> Result<()> {
     let is_named = |name: &&String| !name.is_empty() && *name != "unconfined";
     if let Some(profile) = process.apparmor_profile().as_ref().filter(is_named) {
         echo(&format!("exec {profile}"), "/proc/self/attr/apparmor/exec")?;
@@ -39,56 +36,70 @@ pub fn write_own_files(process: &Process) -> Result<()> {
 /// The parent is told when hardly anything but the exec can fail any more.
 pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let process = &plan.process;
-    let cwd = process.cwd();
-    let workdir = attempt(
-        format!("process.cwd {}", cwd.display()),
-        Tree::Own.open_or_make(cwd, Make::Nothing),
-    )?;
-    if let (false, Some(affinity)) = (plan.is_new(), process.exec_cpu_affinity()) {
-        let list = affinity.cpu_affinity_final().as_deref();
-        scheduling::set_affinity("process.execCPUAffinity.final", list)?;
-    }
-    scheduling::apply(plan)?;
-    rights::set_rlimits(process)?;
     let filter = match plan.linux.seccomp() {
         Some(profile) => Some(seccomp::filter(profile)?),
         None => None,
     };
-    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
+    // Whoever does not give up all new privileges needs a capability to install a filter.
     let is_bound = process.no_new_privileges() == Some(true);
-    if let (false, Some(filter)) = (is_bound, &filter) {
-        seccomp::install(filter)?; // needs a capability that is about to go
-    }
-    stdio::give_to(process.user().uid())?;
-    // One of the two must be allowed into it: root here, or the process's own user.
-    let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
-    rights::become_user(process)?;
-    if entered.is_err() {
-        step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
+    let is_late = filter.is_some() && !is_bound;
+    become_process(plan, parent)?;
+    if !is_late {
+        rights::limit_capabilities(process)?;
     }
     let args = c_strings(list_of(process.args()))?;
     let env = environment(process)?;
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
     let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
+    if plan.is_new {
+        let env = list_of(process.env()); // the hooks are the container's own programs
+        hooks::run(&plan.home, "startContainer", "created", env)?;
+    }
+    let _ = SigSet::empty().thread_set_mask();
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     }
-    if let (true, Some(filter)) = (is_bound, &filter) {
-        seccomp::install(filter)?;
+    if is_late {
+        rights::use_all_capabilities()?;
     }
-    if plan.is_new() {
-        hooks::run(&plan.home, "startContainer", "created")?; // the container's own programs
+    if let (Some(filter), Some(profile)) = (&filter, plan.linux.seccomp()) {
+        notify::install(plan, profile, filter)?; // after all that needs other calls
     }
-    let _ = SigSet::empty().thread_set_mask();
+    if is_late {
+        rights::limit_capabilities(process)?;
+    }
     let what = format!("exec {}", program.display());
     attempt(what, unistd::execve(&c_string(&program), &args, &env))
 }
 
-/// Before the filter, which may forbid it.
+/// All but the capabilities of the moment.
+fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
+    let process = &plan.process;
+    let cwd = process.cwd();
+    let workdir = Tree::Own.open_or_make(cwd, Make::Nothing);
+    let workdir = attempt(format!("process.cwd {}", cwd.display()), workdir)?;
+    if let (false, Some(affinity)) = (plan.is_new, process.exec_cpu_affinity()) {
+        let list = affinity.cpu_affinity_final().as_deref();
+        scheduling::set_affinity("process.execCPUAffinity.final", list)?;
+    }
+    scheduling::apply(plan)?;
+    rights::set_rlimits(process)?;
+    stdio::give_to(process.user().uid())?;
+    // One of the two must be allowed into it: root here, or the process's own user.
+    let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
+    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
+    rights::become_user(process)?;
+    if entered.is_err() {
+        step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
+    }
+    Ok(())
+}
+
 fn close_all_but(plan: &Plan, needed: &[BorrowedFd]) {
     let mut kept = needed.to_vec();
     kept.extend(plan.start.as_ref().map(AsFd::as_fd));
+    kept.extend(plan.agent.as_ref().map(AsFd::as_fd));
     kept.extend(log::descriptor());
     sys::close_others(plan.closed, &kept);
 }

@@ -7,7 +7,7 @@ use crate::step::{Result, attempt, step};
 use capctl::{CapSet, CapState, ambient, bounding};
 use nix::sys::{prctl, stat};
 use nix::unistd::{self, Gid, Uid};
-use oci_spec::runtime::{Capabilities, Process};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 pub fn set_rlimits(process: &Process) -> Result<()> {
     let mut seen = vec![];
@@ -23,14 +23,27 @@ pub fn set_rlimits(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Capabilities, groups and ids, in the only order that works.
+/// Groups and ids, of which later programs of the process get no more capabilities than these.
 pub fn become_user(process: &Process) -> Result<()> {
-    let held = bounding::probe();
-    let caps = process.capabilities().clone().unwrap_or_default();
-    let wanted = set_of(caps.bounding());
-    drop_bounding(wanted, held)?;
-    become_ids(process)?;
-    let wanted = wanted & held;
+    let wanted = set_of(sets(process).bounding());
+    drop_bounding(wanted, bounding::probe())?;
+    become_ids(process)
+}
+
+fn sets(process: &Process) -> LinuxCapabilities {
+    process.capabilities().clone().unwrap_or_default()
+}
+
+/// For what only the mighty may do, as install a filter. A change of ids has taken this away.
+pub fn use_all_capabilities() -> Result<()> {
+    let mut state = attempt("capget", CapState::get_current())?;
+    state.effective = state.permitted;
+    step!(state.set_current(), "capset {state}")
+}
+
+pub fn limit_capabilities(process: &Process) -> Result<()> {
+    let caps = sets(process);
+    let wanted = set_of(caps.bounding()) & bounding::probe();
     let permitted = set_of(caps.permitted()) & wanted;
     let effective = set_of(caps.effective()) & permitted;
     let inheritable = set_of(caps.inheritable()) & wanted;

@@ -1,72 +1,40 @@
-//! The child's first half: its namespaces and its root file system. Everything is mounted below
-//! the root while the host can still be seen, as hooks expect it; but each target is opened first,
-//! by a path that cannot leave the root, and mounted on by its number.
+//! The root file system. Everything is mounted below it while the host can still be seen, as hooks
+//! expect it; but each target is opened first, by a path that cannot leave the root.
 
 use super::devices::make_devices;
 use super::mount_options::{Change, Options, Reach, propagation};
 use super::mounts::{
     PRIVATE, SLAVE, attach, bind, close_devices, open_source, propagate, set_attributes,
 };
-use super::namespaces::{CGROUP, FOR_CHILDREN, IPC, NETWORK, USER, UTS};
+use super::namespaces::MOUNT;
 use super::plan::Plan;
+use super::state::Home;
 use super::words::{tell, wait_for_word};
-use super::{calls, fail, hooks, inside, list_of, process, terminal};
+use super::{fail, hooks, inside, list_of, names};
+use crate::cgroups::field;
 use crate::mounts::{self, DEVICE, new_mount};
-use crate::netlink::Netlink;
 use crate::paths::is_dir;
-use crate::step::{Error, Result, attempt, echo, error, step};
+use crate::step::{Error, Result, attempt, error, step};
 use crate::sys;
-use libc::c_int;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat;
-use nix::unistd::{self, Gid, Uid};
+use nix::unistd;
 use oci_spec::runtime::Mount;
-use std::convert::Infallible;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-pub fn become_container(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
-    if let Some(lock) = &plan.home.lock {
-        let _ = unistd::close(lock.as_raw_fd()); // else we would hold it for ever
-    }
-    if plan.namespaces.new & USER != 0 {
-        wait_for_word(parent)?; // it has written our ids
-    }
-    if plan.has(USER) {
-        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-        step!(unistd::setresgid(gid, gid, gid), "setpriv --regid 0")?;
-        step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid 0")?;
-    }
-    process::write_own_files(&plan.process)?; // /proc is the host's yet, which can be trusted
-    plan.namespaces.join(!FOR_CHILDREN)?;
-    if plan.namespaces.new & CGROUP != 0 {
-        step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")?;
-    }
-    if plan.namespaces.new & NETWORK != 0 {
-        let network = attempt("netlink socket", Netlink::open())?;
-        step!(network.set_up("lo"), "ip link set lo up")?;
-    }
-    if plan.is_new() {
-        stat::umask(stat::Mode::empty());
-        enter_root(plan, parent)?;
-    }
-    if let Some(console) = &plan.console {
-        terminal::open(plan, console)?;
-    }
-    process::enter(plan, parent)
-}
-
-fn enter_root(plan: &Plan, parent: &UnixStream) -> Result<()> {
+/// Makes the root, and goes there.
+pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<()> {
     let (root, is_dev_read_only) = build_root(plan)?;
-    if plan.home.has_hooks() {
+    if plan.home.has_hooks() || plan.has_net_devices() {
         tell(parent, "the root is made")?;
         wait_for_word(parent)?;
     }
-    hooks::run(&plan.home, "createContainer", "creating")?;
+    names::set_names(plan)?; // after hooks that make its network
+    hooks::run(&plan.home, "createContainer", "creating", &[])?;
     if is_dev_read_only {
         let dev = attempt("/dev", inside::open(&root, Path::new("/dev")))?;
         make_read_only(&dev)?;
@@ -95,7 +63,6 @@ fn build_root(plan: &Plan) -> Result<(OwnedFd, bool)> {
         }
         attach(plan, root, m, tree.as_ref()).map_err(|why| named(m, why))?;
     }
-    set_names(plan)?;
     if has_own_dev {
         make_devices(plan, root)?;
     }
@@ -137,68 +104,24 @@ fn named(m: &Mount, Error { why, .. }: Error) -> Error {
 
 fn attach_root<'a>(plan: &Plan, root: &'a OwnedFd) -> Result<&'a OwnedFd> {
     let rootfs = plan.home.text("rootfs");
-    let host = attempt("/", inside::directory("/"))?;
-    propagate(&host, SLAVE)?;
-    let target = attempt(rootfs, inside::directory(rootfs))?;
-    step!(sys::move_mount(root, &target), "mount --move (it) {rootfs}")?;
-    close_devices(plan, root)?;
+    let is_own = plan.namespaces.new & MOUNT != 0;
+    if is_own {
+        let host = attempt("/", inside::directory("/"))?;
+        propagate(&host, SLAVE)?;
+    }
     let wanted = plan.linux.rootfs_propagation().as_deref().and_then(propagation);
     let is_private = wanted.is_none_or(|how| how.contains(MsFlags::MS_PRIVATE));
-    propagate(root, if is_private { PRIVATE } else { SLAVE })?;
-    Ok(root)
-}
-
-/// What may be set is what only a namespace keeps away from the host.
-const SYSCTLS: [(c_int, &str); 6] = [
-    (NETWORK, "net/"),
-    (UTS, "kernel/domainname"),
-    (IPC, "kernel/msg"),
-    (IPC, "kernel/sem"),
-    (IPC, "kernel/shm"),
-    (IPC, "fs/mqueue/"),
-];
-
-fn set_names(plan: &Plan) -> Result<()> {
-    if let Some(name) = plan.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
-        if !plan.has(UTS) {
-            return fail("hostname: expected a uts namespace");
-        }
-        step!(unistd::sethostname(name), "hostname {name}")?;
-    }
-    for (key, value) in plan.linux.sysctl().iter().flatten() {
-        set_sysctl(plan, key, value)?;
-    }
-    if let Some(name) = plan.spec.domainname().as_ref().filter(|name| !name.is_empty()) {
-        if !plan.has(UTS) {
-            return fail("domainname: expected a uts namespace");
-        }
-        echo(name, "/proc/sys/kernel/domainname")?;
-    }
-    let _ = calls::join_session_keyring(); // the caller's stays his
-    Ok(())
-}
-
-fn set_sysctl(plan: &Plan, key: &str, value: &str) -> Result<()> {
-    let path = sysctl_path(key);
-    let is_own = |(flag, start): &(c_int, &str)| plan.has(*flag) && path.starts_with(start);
-    if !SYSCTLS.iter().any(is_own) || path.split('/').any(|part| part == "..") {
-        return fail(format!("linux.sysctl.{key}: not in a namespace of its own"));
-    }
-    echo(value, format!("/proc/sys/{path}"))
-}
-
-/// As in sysctl(8): if the first separator is a slash, a dot is part of a name.
-fn sysctl_path(key: &str) -> String {
-    let first = key.chars().find(|c| ['.', '/'].contains(c));
-    if first == Some('/') {
-        return key.to_string();
-    }
-    let swapped = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        c => c,
+    propagate(root, if is_private || !is_own { PRIVATE } else { SLAVE })?;
+    let target = match inside::directory(rootfs) {
+        // Where the container's root can't go, or where there is no such path.
+        Err(Errno::EACCES) if is_own => inside::directory("/"),
+        Err(_) if plan.has(MOUNT) && !is_own => inside::directory("/"),
+        opened => opened,
     };
-    key.chars().map(swapped).collect()
+    let target = attempt(rootfs, target)?;
+    step!(sys::move_mount(root, &target), "mount --move (it) {rootfs}")?;
+    close_devices(plan, root)?;
+    Ok(root)
 }
 
 fn make_read_only(top: &OwnedFd) -> Result<()> {
@@ -221,8 +144,12 @@ fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
 
 fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {
     step!(unistd::fchdir(root), "cd {}", plan.home.text("rootfs"))?;
-    step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
-    step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
+    if plan.namespaces.new & MOUNT != 0 {
+        step!(unistd::pivot_root(".", "."), "pivot_root . .")?;
+        step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
+    } else {
+        step!(unistd::chroot("."), "chroot .")?; // the old root is other people's too
+    }
     step!(unistd::chdir("/"), "cd /")?;
     let new_root = attempt("/", inside::directory("/"))?;
     if let Some(how) = plan.linux.rootfs_propagation().as_deref().and_then(propagation) {
@@ -232,4 +159,21 @@ fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {
         make_read_only(&new_root)?;
     }
     Ok(())
+}
+
+/// Without a mount namespace of its own the container's mounts are the caller's: this tells by the
+/// root's number whether they are there.
+pub fn mount_number(path: &str) -> Option<String> {
+    let root = inside::directory(path).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", root.as_raw_fd())).ok()?;
+    Some(field(&info, "mnt_id").concat())
+}
+
+/// The end of those mounts.
+pub fn unmount(home: &Home) {
+    let before = home.text("mountBefore");
+    let rootfs = home.text("rootfs");
+    if !before.is_empty() && mount_number(rootfs).is_some_and(|now| now != before) {
+        let _ = step!(umount2(rootfs, MntFlags::MNT_DETACH), "umount --lazy {rootfs}");
+    }
 }

@@ -1,17 +1,20 @@
 //! The child's start, which becomes the container or enters it.
 
 use super::cgroup::Cgroup;
-use super::namespaces::{CGROUP, FOR_CHILDREN, PID, USER};
+use super::namespaces::{CGROUP, MOUNT, PID, TIME, USER};
 use super::options::Given;
 use super::plan::Plan;
-use super::root;
-use crate::step::{Result, attempt, step};
+use super::words::wait_for_word;
+use super::{calls, child, process, time};
+use crate::step::{Result, attempt, echo, step};
 use crate::{sys, talk, terminal};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::process::exit;
 
 pub struct Child {
     pub pid: i32,
@@ -27,30 +30,95 @@ pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStrea
     Ok(if pid > 0 { (pid, ours) } else { (0, theirs) })
 }
 
-/// The caller must be back in its own pid namespace before it starts anything else.
-pub fn launch(plan: &Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
-    let own = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
-    let names = &plan.namespaces;
+pub fn launch(plan: &mut Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
     // Whoever is in there already, or enters before husk has become the command, must not trace
     // it, or look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so
     // itself.
-    if names.new & USER == 0 || names.joined & PID != 0 {
+    if plan.namespaces.new & USER == 0 || plan.namespaces.joined & PID != 0 {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
-    names.join(FOR_CHILDREN)?;
-    terminal::hold_signals(); // else one could leave half a container behind
-    let child = match clone(names.new & !CGROUP, cgroup)? {
-        (0, parent) => {
-            let Err(why) = root::become_container(plan, &parent);
-            talk::fail(&parent, why)
-        }
-        (pid, socket) => Child { pid, socket },
+    let _ = terminal::hold_signals(); // else one could leave half a container behind
+    let child = if plan.has(USER) && plan.namespaces.joined != 0 {
+        by_a_stage(plan, cgroup)?
+    } else {
+        directly(plan, cgroup)?
     };
-    if plan.is_new() && names.joined & PID != 0 {
-        step!(setns(own, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
+    if let Some(score) = plan.process.oom_score_adj() {
+        echo(&score.to_string(), format!("/proc/{}/oom_score_adj", child.pid))?;
     }
     if let Some(path) = given.get("pid-file") {
         step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
     Ok(child)
+}
+
+/// What clone3(2) makes: a time namespace gets its offsets before, the cgroup namespace comes when
+/// the child is in its cgroup.
+fn to_clone(plan: &Plan) -> i32 {
+    plan.namespaces.new & !(CGROUP | TIME)
+}
+
+/// Of pid and time namespaces the caller's children are members, not itself: it must be back in its
+/// own before it starts anything else.
+fn directly(plan: &mut Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
+    let own_pid = attempt("/proc/self/ns/pid", File::open("/proc/self/ns/pid"))?;
+    let is_timed = plan.namespaces.new & TIME != 0;
+    let own_time = if is_timed { Some(time::unshare(plan)?) } else { None };
+    plan.namespaces.join(PID)?;
+    let child = match clone(to_clone(plan), cgroup)? {
+        (0, parent) => become_container(plan, &parent),
+        (pid, socket) => Child { pid, socket },
+    };
+    if plan.namespaces.joined & PID != 0 {
+        step!(setns(own_pid, CloneFlags::CLONE_NEWPID), "nsenter --pid (back)")?;
+    }
+    if let Some(own_time) = own_time {
+        step!(setns(own_time, CloneFlags::from_bits_retain(TIME)), "nsenter --time (back)")?;
+    }
+    Ok(child)
+}
+
+/// Nobody comes back from a user namespace. So a process in between enters it, starts the child as
+/// its sister, and ends. What belongs to the caller's own user namespace it joins before.
+fn by_a_stage(plan: &mut Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
+    let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
+    let (stage, mut report) = match clone(0, cgroup)? {
+        (0, parent) => {
+            drop(ours);
+            match in_the_stage(plan) {
+                Ok(0) => become_container(plan, &theirs),
+                Ok(pid) => {
+                    let sent = (&parent).write_all(&pid.to_ne_bytes());
+                    exit(sent.is_err().into())
+                }
+                Err(why) => talk::fail(&theirs, why),
+            }
+        }
+        cloned => cloned,
+    };
+    drop(theirs);
+    let mut pid = [0; 4];
+    let outcome = report.read_exact(&mut pid);
+    attempt("waitpid", sys::waitpid(stage))?;
+    if outcome.is_err() {
+        wait_for_word(&ours)?; // why not
+    }
+    Ok(Child { pid: i32::from_ne_bytes(pid), socket: ours })
+}
+
+fn in_the_stage(plan: &mut Plan) -> Result<i32> {
+    process::write_labels(&plan.process)?;
+    if plan.namespaces.new & TIME != 0 {
+        time::unshare(plan)?;
+    }
+    plan.namespaces.try_join(!(USER | MOUNT | CGROUP))?;
+    plan.namespaces.join(USER)?;
+    plan.namespaces.join(!(MOUNT | CGROUP))?;
+    let flags = CloneFlags::from_bits_retain(to_clone(plan));
+    step!(calls::clone3_sister(to_clone(plan)), "clone3 {flags:?}")
+}
+
+fn become_container(plan: &mut Plan, parent: &UnixStream) -> ! {
+    let Err(why) = child::become_container(plan, parent);
+    talk::fail(parent, why)
 }

@@ -30,6 +30,8 @@ pub struct Home {
     pub path: PathBuf,
     pub state: Value,
     pub lock: Option<File>,
+    /// The container's network, for what it has to give back.
+    pub network: Option<File>,
 }
 
 impl Home {
@@ -47,7 +49,7 @@ impl Home {
         }
         let text = fs::read(&path).unwrap_or_default();
         let state = serde_json::from_slice(&text).unwrap_or_default();
-        Ok(Home { path, state, lock })
+        Ok(Home { path, state, lock, network: None })
     }
 
     pub fn make(&mut self) -> Result<()> {
@@ -149,9 +151,25 @@ impl Home {
         state["status"] = status.into();
         if let Some(state) = state.as_object_mut() {
             state.remove("config");
+            state.remove("mountBefore");
+            state.remove("netDevices");
         }
         state
     }
+}
+
+/// What there is below --root.
+pub fn all(locks: bool) -> Vec<Home> {
+    let mut homes = vec![];
+    let Ok(entries) = fs::read_dir(root()) else { return homes };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Ok(home) = Home::open(&name.to_string_lossy(), locks) else { continue };
+        if !home.state.is_null() {
+            homes.push(home);
+        }
+    }
+    homes
 }
 
 /// Field 22 of proc_pid_stat(5); none for a zombie, which is as good as gone.

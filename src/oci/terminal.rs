@@ -22,7 +22,7 @@ pub fn open(plan: &Plan, console: &UnixStream) -> Result<()> {
     let size = winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = step!(openpty(&size, None), "open /dev/ptmx")?;
     hand_out(console, &pty.master)?;
-    if plan.is_new() {
+    if plan.is_new {
         let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
         let path = format!("/dev/pts/{number}");
         let node = bind(AT_FDCWD, Path::new(&path), libc::MOUNT_ATTR_NOEXEC, false)?;

@@ -1,18 +1,17 @@
 //! The other verbs.
 
-use super::cgroup::{all_pids, set_limits};
-use super::config::read_json;
+use super::cgroup::all_pids;
 use super::options::Given;
-use super::state::{Home, root};
-use super::{PATIENCE, SPEC_VERSION, fail, hooks, limits, show};
+use super::state::{self, Home};
+use super::{PATIENCE, SPEC_VERSION, fail, hooks, netdevices, root, show};
 use crate::cgroups::{self, wait_while};
-use crate::step::{Result, echo, print, step};
+use crate::step::{Error, Result, echo, error, step};
 use crate::sys;
 use libc::c_int;
 use nix::sys::signal::Signal;
 use nix::unistd;
-use oci_spec::runtime::{LinuxResources, Spec};
-use serde_json::json;
+use oci_spec::runtime::Spec;
+use regex::Regex;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -34,10 +33,6 @@ pub fn spec(_: Home, given: &Given) -> Result<u8> {
 
 pub fn state(home: Home, _: &Given) -> Result<u8> {
     show(&home.report(home.status()))
-}
-
-pub fn ps(home: Home, _: &Given) -> Result<u8> {
-    show(&json!(all_pids(&home.cgroup()?)))
 }
 
 pub fn kill(home: Home, given: &Given) -> Result<u8> {
@@ -76,47 +71,54 @@ fn kill_all(dir: &Path, number: c_int) {
 
 pub fn delete(home: Home, given: &Given) -> Result<u8> {
     let status = home.status();
-    if status != "stopped" && !given.is("force") {
+    // Who is waiting for `start` only has not begun yet.
+    if !["stopped", "created"].contains(&status) && !given.is("force") {
         return fail(format!("cannot delete a container that is not stopped: {status}"));
     }
     remove(&home);
     Ok(0)
 }
 
-/// The end of a container, and then its last hooks.
-pub fn remove(home: &Home) {
+/// All containers whose ID fits a regular expression. One that can't be deleted is no obstacle to
+/// the others.
+pub fn delete_all_like(given: &Given) -> Result<u8> {
+    let pattern = Regex::new(&given.words[1]).map_err(|why| error(format!("--regex: {why}")))?;
+    let mut failures = vec![];
+    for home in state::all(true) {
+        let id = home.text("id").to_string();
+        if !pattern.is_match(&id) {
+            continue;
+        }
+        if let Err(Error { why, .. }) = delete(home, given) {
+            failures.push(format!("{id}: {why}"));
+        }
+    }
+    if failures.is_empty() { Ok(0) } else { fail(failures.join("; ")) }
+}
+
+/// Ends its processes.
+pub fn end(home: &Home) {
     if let Some((_, pidfd)) = home.first() {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         wait_while(Instant::now() + PATIENCE, || home.first().is_some());
     }
+}
+
+/// The end of a container, and then its last hooks.
+pub fn remove(home: &Home) {
+    let network = netdevices::network_of(home);
+    end(home);
+    netdevices::give_back(home, network);
     if let Ok(dir) = home.cgroup() {
         // As a rule it is empty.
         if fs::remove_dir(&dir).is_err() {
             cgroups::remove(&dir);
         }
     }
-    let _ = hooks::run(home, "poststop", "stopped");
+    root::unmount(home);
+    let _ = hooks::run(home, "poststop", "stopped", &[]);
     let _ = fs::remove_file(home.start_path());
     let _ = fs::remove_file(&home.path);
-}
-
-pub fn list(_: Home, given: &Given) -> Result<u8> {
-    let mut homes = vec![];
-    if let Ok(entries) = fs::read_dir(root()) {
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Ok(home) = Home::open(&name.to_string_lossy(), false) else { continue };
-            if !home.state.is_null() {
-                homes.push(home);
-            }
-        }
-    }
-    if given.is("quiet") {
-        let lines: Vec<String> =
-            homes.iter().map(|home| format!("{}\n", home.text("id"))).collect();
-        return print(&lines.concat()).map(|()| 0);
-    }
-    show(&homes.iter().map(|home| home.report(home.status())).collect())
 }
 
 pub fn pause(home: Home, _: &Given) -> Result<u8> {
@@ -135,35 +137,4 @@ fn freeze(home: &Home, wanted: &str, word: &str) -> Result<u8> {
     echo(word, home.cgroup()?.join("cgroup.freeze"))?;
     wait_while(Instant::now() + PATIENCE, || home.status() == wanted);
     Ok(0)
-}
-
-pub fn update(home: Home, given: &Given) -> Result<u8> {
-    let path = match given.get("resources") {
-        None | Some("-") => "/proc/self/fd/0",
-        Some(path) => path,
-    };
-    let (_, resources) = read_json::<LinuxResources>(path)?;
-    if home.status() == "stopped" {
-        return fail("container not running");
-    }
-    set_limits(&home.cgroup()?, &limits::limits(&resources)?)?;
-    Ok(0)
-}
-
-pub fn features(_: Home, _: &Given) -> Result<u8> {
-    let namespaces = ["user", "mount", "pid", "uts", "ipc", "network", "cgroup"];
-    let hooks =
-        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    show(&json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": SPEC_VERSION,
-        "hooks": hooks,
-        "linux": {
-            "namespaces": namespaces,
-            "cgroup": {"v2": true},
-            "seccomp": {"enabled": true},
-            "apparmor": {"enabled": true},
-            "selinux": {"enabled": true},
-        },
-    }))
 }

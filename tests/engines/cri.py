@@ -22,7 +22,7 @@ from cri_api import (
     RUNTIME_DEFAULT, TARGET, UNCONFINED, Client, Refused, pairs,
 )
 from machine import (
-    CGROUP2, CONTROLLERS, IS_PURE, has_capability, rare_device, read, read_if_any, write,
+    CGROUP2, CONTROLLERS, IS_PURE, has_capability, nodes, rare_device, read, read_if_any, write,
 )
 from report import equal, finish, holds, operation, shell, until
 
@@ -100,7 +100,7 @@ def stop_containerd(daemon):
 
 
 def prepare():
-    for path in ("/run", "/var/lib", DIR):
+    for path in ("/run", "/var/lib", "/dev/shm", DIR):
         shell(f"mount -t tmpfs tmpfs {path}")
     # Every machine has one from its start: the first of a network namespace may be read-only, and
     # then the next ones are, too.
@@ -133,7 +133,8 @@ class Pod:
         linux.update(more.pop("linux", {}))
         self.config = {
             "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 0},
-            "hostname": "" if network == NODE else name, "log_directory": f"{DIR}/logs/{name}", "linux": linux,
+            "hostname": "" if network == NODE else name, "log_directory": f"{DIR}/logs/{name}",
+            "linux": linux,
             "labels": pairs({"app": name}), **more,
         }
         os.makedirs(f"{DIR}/logs/{name}", exist_ok=True)
@@ -155,7 +156,8 @@ class Pod:
 
 # What a kubelet asks for unless its user says otherwise.
 MASKED = ["/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-          "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"]
+          "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+          "/sys/firmware"]
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
@@ -246,6 +248,7 @@ STAYS = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done"
 
 # ---- the engine and its images -------------------------------------------------------------------
 
+NODES = nodes()
 prepare()
 containerd, cri = start_containerd()
 
@@ -435,8 +438,8 @@ def _():
 
 @operation("container: /dev has the usual nodes")
 def _():
-    equal(one.says("for d in null zero full random urandom tty; do test -c /dev/$d || echo $d; done"),
-          "")
+    script = "for d in null zero full random urandom tty; do test -c /dev/$d || echo $d; done"
+    equal(one.says(script), "")
     equal(one.says("head -c 2 /dev/zero | od -An -tx1; echo x > /dev/null"), "00 00")
     equal(one.says("readlink /dev/fd; readlink /dev/stdin"), "/proc/self/fd\n/proc/self/fd/0")
 
@@ -1244,6 +1247,11 @@ def end_all_pods():
     for item in cri.call("ListPodSandbox")["items"]:
         cri.call("StopPodSandbox", pod_sandbox_id=item["id"])
         cri.call("RemovePodSandbox", pod_sandbox_id=item["id"])
+
+
+@operation("nothing has changed on the node's own devices")
+def _():
+    equal(nodes(), NODES)
 
 
 @operation("nothing is left: processes, cgroups, states, addresses")

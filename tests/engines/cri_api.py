@@ -244,7 +244,8 @@ class Client:
         service = "ImageService" if "Image" in method else "RuntimeService"
         call = self.channel.unary_unary(f"/runtime.v1.{service}/{method}")
         try:
-            answer = call(encode(method + "Request", values), timeout=120 * PATIENCE, wait_for_ready=True)
+            message = encode(method + "Request", values)
+            answer = call(message, timeout=120 * PATIENCE, wait_for_ready=True)
         except grpc.RpcError as error:
             raise Refused(method, error) from None
         return decode(method + "Response", answer)
@@ -263,7 +264,8 @@ class Stream:
 
     def __init__(self, url):
         address = urllib.parse.urlsplit(url)
-        self.socket = socket.create_connection((address.hostname, address.port), timeout=60 * PATIENCE)
+        place = (address.hostname, address.port)
+        self.socket = socket.create_connection(place, timeout=60 * PATIENCE)
         self.buffer = b""
         self.seen = {STDOUT: b"", STDERR: b"", OUTCOME: b""}
         key = base64.b64encode(os.urandom(16)).decode()

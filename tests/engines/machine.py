@@ -42,3 +42,12 @@ def has_capability(number):
 def rare_device():
     """One that root may open, and that is not among those which every container may use."""
     return next(it for it in ("/dev/fuse", "/dev/loop-control") if os.path.exists(it))
+
+
+def nodes():
+    """Mode and owner of devices of the host's own, which no container may change."""
+    found = {}
+    for path in ("/dev/null", "/dev/zero", "/dev/tty"):
+        its = os.stat(path)
+        found[path] = (its.st_mode, its.st_uid, its.st_gid)
+    return found

@@ -53,9 +53,10 @@ def until(what, is_done, seconds=60):
     raise AssertionError(f"waited {seconds} s in vain: {what}")
 
 
-def shell(script, **more):
+def shell(script):
     """A shell script's output, which must succeed."""
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120 * PATIENCE, **more)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True,
+                          timeout=120 * PATIENCE)
     assert done.returncode == 0, f"{script}: {done.returncode}: {done.stdout} {done.stderr}"
     return done.stdout.strip()
 
