@@ -125,9 +125,9 @@ lint: ## formatting, clippy, shellcheck, and the size of lines, functions and so
 	shellcheck -x -P SCRIPTDIR rootfs-scripts/*.sh tests/*.sh .ci/run
 	@tests/lint.sh
 
-bench: build ## start times and memory beside other runtimes
-	@$(NEED) hyperfine ip:iproute2 iptables python3
-	@$(SUDO) env HUSK="$(CURDIR)/$(HUSK)" tests/bench.sh
+bench: build ## start times and memory beside other runtimes: BASE=path of an older husk
+	@$(NEED) ip:iproute2 iptables python3
+	@$(SUDO) env HUSK="$(CURDIR)/$(HUSK)" BASE="$(BASE)" tests/bench.sh
 
 soak: build ## 70,000 starts in a row
 	@$(NEED) ip:iproute2 iptables python3

@@ -227,6 +227,7 @@ pub fn meet_gateway(own: &Netlink) -> Result<()> {
 /// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
 /// is sent before that is lost. It looks after this end first, and lets nobody change the network
 /// until it has looked after the other one: so that is ready when the next request is answered.
+/// husk0 itself, if this is its first port, has its turn after that: so one more request follows.
 fn wait_until_up() {
     let path = Path::new("/sys/class/net/eth0/operstate");
     let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };

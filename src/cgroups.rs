@@ -2,16 +2,28 @@
 
 use crate::step::{Result, cat, echo, error, step};
 use crate::sys;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where cgroup2 is mounted. What begins outside of our cgroup namespace ("/..") is taken only if
-/// there is no other.
-pub fn mount_point() -> Result<PathBuf> {
+/// Where systemd mounts it: alone, or beside cgroup 1.
+const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Where cgroup2 is mounted, if husk's own cgroup is `own` below that. What begins outside of our
+/// cgroup namespace ("/..") is taken only if there is no other.
+pub fn mount_point(own: &Path) -> Result<PathBuf> {
+    // The list of mounts takes the kernel long to write. Where husk is found, it is not needed.
+    let husk = process::id() as i32;
+    for mount in USUAL.map(Path::new) {
+        if is_cgroup2(mount) && pids(&mount.join(own)).contains(&husk) {
+            return Ok(mount.into());
+        }
+    }
     let mounts = cat("/proc/self/mountinfo")?;
     let mut found = None;
     for line in mounts.lines().filter(|line| line.contains(" - cgroup2 ")) {
@@ -24,6 +36,10 @@ pub fn mount_point() -> Result<PathBuf> {
         }
     }
     found.ok_or_else(|| error("expected a cgroup2 mount, mostly at /sys/fs/cgroup"))
+}
+
+fn is_cgroup2(dir: &Path) -> bool {
+    statfs(dir).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// The cgroups right below one; none if it is gone.
@@ -156,7 +172,7 @@ pub fn field<'a>(status: &'a str, key: &str) -> Vec<&'a str> {
 /// An error if /proc is not that of our own PID namespace: its numbers are other processes'.
 pub fn check_proc() -> Result<()> {
     let own = fs::read_link("/proc/self").unwrap_or_default();
-    if own == Path::new(&std::process::id().to_string()) {
+    if own == Path::new(&process::id().to_string()) {
         return Ok(());
     }
     Err(error("expected this pid namespace's own /proc: mount -t proc proc /proc"))

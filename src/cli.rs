@@ -1,9 +1,8 @@
 //! The command line becomes a `Container`; and the help text. docker's names, docker's habits.
 
-mod docker; // docker's other options
-mod values; // what the values of options may be
-mod verbs; //  exec, ps, stop and kill
-mod words; //  the words of a command line
+mod docker;
+mod values;
+mod words;
 
 use crate::caller::is_rootless;
 use crate::containers::generate_name;
@@ -21,8 +20,7 @@ use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use values::{cpu_time, limit, name, size, storage, user, volume};
-pub use verbs::{Kill, Stop};
+use values::{cpu_time, limit, name, signal, size, storage, user, volume};
 use words::Line;
 
 pub const HELP: &str = "\
@@ -69,6 +67,20 @@ pub enum Command {
     Kill(Kill),
 }
 
+/// Containers to stop: how many seconds each has for that, and the signal that asks for it, if it
+/// is not the container's own.
+pub struct Stop {
+    pub names: Vec<OsString>,
+    pub time: u32,
+    pub signal: Option<i32>,
+}
+
+/// Containers that get a signal.
+pub struct Kill {
+    pub names: Vec<OsString>,
+    pub signal: i32,
+}
+
 /// Reads the words after the program's name.
 pub fn parse(mut words: VecDeque<OsString>) -> Result<Command> {
     let verb = words.pop_front().unwrap_or_default();
@@ -82,10 +94,10 @@ pub fn parse(mut words: VecDeque<OsString>) -> Result<Command> {
     let line = Line::new(words);
     match verb {
         "run" => parse_run(line),
-        "exec" => verbs::parse_exec(line),
-        "ps" => verbs::parse_ps(line),
-        "stop" => verbs::parse_stop(line),
-        "kill" => verbs::parse_kill(line),
+        "exec" => parse_exec(line),
+        "ps" => parse_ps(line),
+        "stop" => parse_stop(line),
+        "kill" => parse_kill(line),
         _ => Err(docker::refuse_verb(verb)),
     }
 }
@@ -309,4 +321,72 @@ pub fn variable(text: &OsStr) -> Result<Option<CString>, &'static str> {
     }
     let Some(value) = env::var_os(text) else { return Ok(None) };
     Ok(Some(c_string([text, &value].join(OsStr::new("=")))))
+}
+
+// ---- exec, ps, stop, kill -----------------------------------------------------------------------
+
+fn parse_exec(mut line: Line) -> Result<Command> {
+    let mut c = Container::default();
+    while line.next() {
+        process_option(&mut c, &mut line)?;
+    }
+    if line.words.len() < 2 {
+        return Err(error("exec: expected a CONTAINER and a COMMAND"));
+    }
+    if let Some(term) = term(&c) {
+        c.env.insert(0, c_string([OsStr::new("TERM="), &term].join(OsStr::new(""))));
+    }
+    c.name = line.words.pop_front().unwrap_or_default().to_string_lossy().into();
+    c.command = line.words.into_iter().map(c_string).collect();
+    Ok(Command::Exec(Box::new(c)))
+}
+
+fn parse_ps(mut line: Line) -> Result<Command> {
+    let mut names_only = false;
+    while line.next() {
+        match line.option.as_str() {
+            "-q" | "--quiet" => {
+                line.flag()?;
+                names_only = true;
+            }
+            _ => return Err(docker::refuse_option(&line)),
+        }
+    }
+    if !line.words.is_empty() {
+        return Err(error("ps takes no arguments"));
+    }
+    Ok(Command::Ps { names_only })
+}
+
+const SIGNAL: &str = "SIGNAL (INT, SIGINT or 2)";
+
+fn parse_stop(mut line: Line) -> Result<Command> {
+    let mut stop = Stop { names: vec![], time: 10, signal: None };
+    while line.next() {
+        match line.option.as_str() {
+            "-t" | "--time" => stop.time = line.read("SECONDS", |text| text.parse().ok())?,
+            "-s" | "--signal" => stop.signal = Some(line.read(SIGNAL, signal)?),
+            _ => return Err(docker::refuse_option(&line)),
+        }
+    }
+    if line.words.is_empty() {
+        return Err(error("stop: expected a CONTAINER"));
+    }
+    stop.names = line.words.into();
+    Ok(Command::Stop(stop))
+}
+
+fn parse_kill(mut line: Line) -> Result<Command> {
+    let mut kill = Kill { names: vec![], signal: libc::SIGKILL };
+    while line.next() {
+        match line.option.as_str() {
+            "-s" | "--signal" => kill.signal = line.read(SIGNAL, signal)?,
+            _ => return Err(docker::refuse_option(&line)),
+        }
+    }
+    if line.words.is_empty() {
+        return Err(error("kill: expected a CONTAINER"));
+    }
+    kill.names = line.words.into();
+    Ok(Command::Kill(kill))
 }

@@ -1,5 +1,9 @@
 //! Coming back to a container: exec, stop and kill.
 
+mod listing;
+
+pub use listing::ps;
+
 use crate::caller;
 use crate::cgroups::{self, field, first_process, is_populated, wait_while};
 use crate::cli::{Kill, Stop};
@@ -93,10 +97,11 @@ fn enter(
     outside: Outside,
 ) -> Result<u8> {
     let namespaces = namespaces_of(first.pid);
+    let mut nodes = vec![];
     // A user may bind none of these, and can change none.
     if !caller::is_rootless() {
-        let nodes = mounts::bind_devices()?;
-        inside.reopen_by(nodes.iter().map(|node| &node.mount))?;
+        nodes = mounts::bind_open_devices(&inside.devices())?;
+        inside.reopen_by(nodes.iter())?;
     }
     let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
     // Until it is the command, nobody in there may trace it, or see its files (CVE-2016-9962).
@@ -110,7 +115,7 @@ fn enter(
         }
         (pid, child) => {
             drop(inside); // the child's alone from now on
-            attend(pid, &child, outside).map_err(|why| talk::give_up(pid, &child, why))
+            attend(pid, &child, outside, nodes).map_err(|why| talk::give_up(pid, &child, why))
         }
     }
 }
@@ -152,9 +157,10 @@ fn become_command(
     execute(c, &user, inside)
 }
 
-fn attend(pid: i32, child: &UnixStream, outside: Outside) -> Result<u8> {
+fn attend(pid: i32, child: &UnixStream, outside: Outside, nodes: Vec<OwnedFd>) -> Result<u8> {
     let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
+    drop(nodes); // now, for it takes a while, and the child is busy
     talk::wait_for_exec(child)?;
     wait(pid, outside, &signals)
 }

@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 /// Where containers live: husk/ in the topmost cgroup of version 2 that the caller owns. For root
 /// that is the mount itself; a user has one where systemd delegates it, cgroups(7).
 pub fn husk_dir() -> Result<PathBuf> {
-    let mount = cgroups::mount_point()?;
     let groups = cat("/proc/self/cgroup")?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let own = mount.join(own.unwrap_or_default());
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let mount = cgroups::mount_point(Path::new(own))?;
+    let own = mount.join(own);
     let uid = unistd::geteuid().as_raw();
     let mut topmost = None;
     for dir in own.ancestors() {
@@ -191,21 +191,21 @@ impl Cgroup {
         std::mem::forget((dir, fd));
     }
 
-    /// Until its execve(2) the child is husk, with the host's files open. Only after that `husk
-    /// exec` may enter, which waits for a lock for reading.
-    pub fn share(&self) {
+    /// Until its execve(2) the child is husk. Only after that `husk exec` may enter, which waits
+    /// for a lock for reading; and a detached container needs no husk any more, which its mark
+    /// says.
+    pub fn share(&self, is_detached: bool) -> Result<()> {
         let _ = set_lock(&self.lock, libc::F_RDLCK, &self.dir);
+        if !is_detached {
+            return Ok(());
+        }
+        let mark = Permissions::from_mode(DETACHED);
+        step!(fs::set_permissions(&self.dir, mark), "chmod 1755 {}", self.dir.display())
     }
 
     /// Nobody enters any more.
     pub fn close(&self) {
         let _ = set_lock(&self.lock, libc::F_WRLCK, &self.dir);
-    }
-
-    /// From now on it needs no husk.
-    pub fn mark_detached(&self) -> Result<()> {
-        let mark = Permissions::from_mode(DETACHED);
-        step!(fs::set_permissions(&self.dir, mark), "chmod 1755 {}", self.dir.display())
     }
 
     /// Kills what is left in it, if anything is, and removes it.

@@ -1,8 +1,9 @@
 //! The environment of a command: docker's defaults, and what --env says.
 
-use crate::paths::c_string;
+use crate::paths::{c_string, exists};
+use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -43,4 +44,13 @@ pub fn candidates(command: &CString, env: &[CString]) -> Vec<CString> {
     let path = env.iter().find_map(|pair| pair.to_bytes().strip_prefix(b"PATH="));
     let dirs = path.unwrap_or_default().split(|byte| *byte == b':');
     dirs.map(|dir| c_string(Path::new(OsStr::from_bytes(dir)).join(name))).collect()
+}
+
+/// Why a file that is there can't be run. None if it is not there: the next one may be.
+pub fn refusal(file: &CStr, errno: Errno) -> Option<String> {
+    match errno {
+        Errno::ENOENT if exists(file) => Some("its interpreter is missing".into()),
+        Errno::ENOENT | Errno::ENOTDIR => None,
+        _ => Some(errno.to_string()),
+    }
 }

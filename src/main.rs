@@ -1,13 +1,14 @@
 //! husk: a container runtime to read. A container is a process in a thin shell of kernel settings.
 //! This file is that shell, in the order in which `husk run` puts it on: it can be read alone, from
-//! the first line to the last. README.md has a chapter for each numbered section. Beside it are
-//! rooms that make the walk safe and comfortable; you may skip them.
+//! the first line to the last. README.md has a chapter for each numbered section. The other files
+//! make this one safe and comfortable, and may be skipped; here they are with a line each. The
+//! story begins at `run`.
 
 mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
 mod cgroups; //     any cgroup: who is in it, how it ends
 mod cli; //         the command line becomes a `Container`
-mod commands; //    coming back to a container: exec, stop, kill
+mod commands; //    coming back to a container: exec, stop, kill, ps
 mod containers; //  the list of containers: names, locks, marks, sweep
 mod devices; //     devices of the host's, and which a cgroup may use
 mod environment; // the command's variables
@@ -15,7 +16,6 @@ mod etc; //         hosts and resolv.conf
 mod filter; //      programs for the kernel's BPF machine, as search trees
 mod init; //        PID 1 for commands that do not expect to be it
 mod iptables; //    the one program that husk runs for itself
-mod listing; //     the list of containers: ps
 mod lockdown; //    capabilities, and the system calls that are refused
 mod mounts; //      docker's mounts, devices and masked paths
 mod netlink; //     messages to the kernel's network
@@ -39,15 +39,11 @@ use containers::Cgroup;
 use devices::Device;
 use mounts::{Detached, Volume};
 use netlink::{Netlink, Peer, mac_of};
-use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd;
+use nix::sys::{prctl, signal::Signal, stat::Mode, stat::umask};
+use nix::{errno::Errno, net::if_::if_nametoindex, unistd};
 use paths::{Make, Tree};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -62,9 +58,9 @@ use step::{Error, Result, attempt, echo, error, say, say_step};
 use terminal::{Inside, Outside, Signals};
 use users::User;
 
-/// Picks the command.
+/// Picks the command: run is below, the others are in commands.rs.
 fn main() -> ExitCode {
-    sys::reset_signals();
+    sys::reset_signals(); // else what our caller ignores would be ignored in the container, too
     caller::look();
     #[cfg(feature = "oci")]
     if oci::is_called() {
@@ -75,7 +71,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::Print(text)) => step::print(text).map(|()| 0),
         Ok(cli::Command::Run(container)) => run(&container),
         Ok(cli::Command::Exec(container)) => commands::exec(*container),
-        Ok(cli::Command::Ps { names_only }) => listing::ps(names_only),
+        Ok(cli::Command::Ps { names_only }) => commands::ps(names_only),
         Ok(cli::Command::Stop(stop)) => commands::stop(&stop),
         Ok(cli::Command::Kill(kill)) => commands::kill(&kill),
         Err(why) => Err(why),
@@ -83,7 +79,7 @@ fn main() -> ExitCode {
     ExitCode::from(outcome.unwrap_or_else(|error| error.report()))
 }
 
-/// What to run, and in what: the command line.
+/// What to run, and in what: the command line, as cli.rs has read it.
 #[derive(Default)]
 pub struct Container {
     name: String,
@@ -95,13 +91,13 @@ pub struct Container {
     devices: Vec<Device>,
     ports: Vec<ports::Port>,       // of the host's, that lead to it
     hosts: Vec<(String, IpAddr)>,  // more lines of /etc/hosts
-    memory: Option<String>,        // bytes
+    limits: Vec<(String, String)>, // files of the cgroup, and what to write to them
+    memory: Option<String>,        // one of them again, in bytes
     storage: Option<String>,       // bytes for its changes
-    limits: Vec<(String, String)>, // other files of the cgroup, and what to write to them
-    namespaces: i32,
-    bridge: bool,               // or an empty network namespace, or the host's network
-    network_of: Option<String>, // another container
-    resolv_conf: Vec<String>,   // lines of it
+    namespaces: i32,               // see NAMESPACES
+    bridge: bool,                  // or an empty network namespace, or the host's network
+    network_of: Option<String>,    // another container
+    resolv_conf: Vec<String>,      // lines of it
     sysctls: Vec<(String, String)>,
     capabilities: u64,
     user: String, // see users::find; by default root
@@ -117,7 +113,7 @@ pub struct Container {
 
 impl Container {
     fn shares_network(&self) -> bool {
-        self.namespaces & libc::CLONE_NEWNET == 0
+        (self.namespaces & libc::CLONE_NEWNET) == 0
     }
 
     fn uses_host_network(&self) -> bool {
@@ -129,18 +125,19 @@ impl Container {
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?;
     shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
-    let (mut inside, outside) = terminal::prepare(&c.terminal)?;
+    let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
     containers::join_network(c.network_of.as_deref())?;
     let cgroup = create_cgroup(c)?; // 1
     let outcome = match clone(c.namespaces, cgroup.as_ref()) {
-        Ok((0, parent)) => {
-            let Err(why) = become_container(c, &parent, &mut inside); // 2 to 7
-            talk::fail(&parent, why)
+        Ok((0, to_parent)) => {
+            // This is the child, in a copy of all that. It comes back only if a step has failed.
+            let Err(why) = become_container(c, &to_parent, &mut inside); // 2 to 7
+            talk::fail(&to_parent, why) // ends the child
         }
-        Ok((pid, child)) => {
+        Ok((pid, to_child)) => {
             drop(inside); // the child's alone from now on
-            let outcome = attend(c, pid, &child, cgroup.as_ref(), outside); // 5 and 8
-            outcome.map_err(|why| talk::give_up(pid, &child, why))
+            let outcome = attend(c, pid, &to_child, cgroup.as_ref(), outside); // 5 and 8
+            outcome.map_err(|why| talk::give_up(pid, &to_child, why))
         }
         Err(why) => Err(why),
     };
@@ -149,18 +146,22 @@ fn run(c: &Container) -> Result<u8> {
 }
 
 /// The child's story: step by step it becomes the container.
-fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> Result<Infallible> {
+fn become_container(
+    c: &Container,
+    to_parent: &UnixStream,
+    inside: &mut Inside,
+) -> Result<Infallible> {
     // Whatever the caller and husk have open stays outside: ROOTFS could lead to it (section 4).
-    sys::close_others(3, &[&[parent.as_fd()], &inside.open_files()[..]].concat());
-    enter_namespaces(c)?; // 2
+    sys::close_others(3, &[&[to_parent.as_fd()], &inside.open_files()[..]].concat());
+    finish_namespaces(c)?; // 2
     set_hostname(c)?; // 3
     let mut kept = build_root(c, inside)?; // 4
-    let ip = talk::wait_for_word(parent)?;
+    let ip = talk::wait_for_word(to_parent)?;
     configure_network(c, ip, &mut kept)?; // 5
     sysctl::set(&kept.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
-    lock_down(c, &user, parent)?; // 6
+    lock_down(c, &user, to_parent)?; // 6
     if c.init {
         init::stay_behind(&c.command)?;
     }
@@ -173,6 +174,7 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
 fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
     say("1. cgroup: the budget");
     let husk = match containers::husk_dir() {
+        // An ordinary user may have no cgroup: what does not need one goes on without.
         Err(_) if is_rootless() && c.limits.is_empty() && !c.detach => return Ok(None),
         husk => husk?,
     };
@@ -224,20 +226,20 @@ pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStrea
         return Ok((pid, ours));
     }
     step::rename_narrator("child");
-    Ok((0, theirs)) // `ours` is closed here, so that the child sees the parent's end
+    Ok((0, theirs)) // `ours` is closed here: so the child can read when the parent is gone
 }
 
-/// The user namespace's ids, if there is one, and the child's own view of cgroups. That namespace
-/// comes last: its root is the cgroup of whoever makes it, which is the container's only now.
-fn enter_namespaces(c: &Container) -> Result<()> {
-    if c.namespaces & libc::CLONE_NEWUSER != 0 {
-        // Whoever could drop a group could open the files that are closed to that group: so the
-        // kernel takes our gid_map only after this, user_namespaces(7).
+/// What clone3 could not do. A user namespace has no ids yet, if there is one. And a new cgroup
+/// namespace has as its root the cgroup of whoever makes it: only the child is in the container's.
+fn finish_namespaces(c: &Container) -> Result<()> {
+    if (c.namespaces & libc::CLONE_NEWUSER) != 0 {
+        // A file may be closed to one group, and whoever drops that group could open it. So the
+        // kernel takes an ordinary user's gid_map only after this, user_namespaces(7).
         echo("deny", "/proc/self/setgroups")?;
         echo(&format!("0 {} 1", caller::uid()), "/proc/self/uid_map")?;
         echo(&format!("0 {} 1", caller::gid()), "/proc/self/gid_map")?;
     }
-    let _ = echo("0", "/proc/self/oom_score_adj"); // the caller's may make it immune
+    let _ = echo("0", "/proc/self/oom_score_adj"); // an inherited -1000 would spare it for ever
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
 
@@ -252,33 +254,32 @@ fn set_hostname(c: &Container) -> Result<()> {
 
 const NONE: Option<&str> = None;
 
-/// What section 5 still needs of the root file system when nobody may follow its paths any more.
+/// Opened in section 4 for section 5: by then ROOTFS could steer the paths to them.
 struct Kept {
     hosts: File,     // /etc/hosts
     sysctl: OwnedFd, // /proc/sys, before it is covered
 }
 
-/// All that belongs in the new root is made while the host can be seen, but attached nowhere. Then
-/// pivot_root and umount put the host out of reach, and only then does anything follow the paths of
-/// ROOTFS: wherever its symlinks point, they can't lead out any more.
+/// The mounts of the new root are made while the host can be seen, but detached: attached to no
+/// path yet. Then pivot_root and umount put the host out of reach, and only then does anything
+/// follow the paths of ROOTFS: wherever its symlinks point, they can't lead out any more.
 fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     say("4. root file system");
     // Else systemd's shared mounts would carry ours over to the host.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
+    // 0, 1 and 2 may be the host's /dev/null: by these mounts nobody can change it.
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
     let volumes = mounts::make_volumes(&c.volumes)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
+    // hostname, hosts and resolv.conf are written there.
     let files = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, c.uses_host_network());
-    let mut others = mounts::make_files("/etc", &files, c.read_only)?;
-    others.extend(volumes);
-    mounts::sort(&mut others);
-    let hosts = File::options().append(true).open("/dev/hosts");
-    let hosts = attempt("/dev/hosts", hosts)?;
+    let others = mounts::make_files("/etc", &files, c.read_only)?;
+    let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
-    mounts.extend(others);
-    // It shows the processes of its own PID namespace, proc(5).
+    mounts.extend(mounts::sort(others, volumes));
+    // A procfs shows the processes of the PID namespace in which it is made, proc(5).
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let sysctl = attempt("open /proc/sys", openat(&proc, "sys", flags, Mode::empty()))?;
@@ -301,11 +302,12 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
 
 /// The root is an overlay of what the container changes (upper) over ROOTFS, which is ".": so its
 /// name may hold commas and colons. The upper one is on a tmpfs, mounted over our copy of the
-/// host's /dev, which is not needed any more. It ends with the container's last process, whatever
-/// ended that.
+/// host's /dev, which is not needed any more. The overlay keeps hold of it when the path is gone,
+/// until the container's last process has ended, in whatever way.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let size = mounts::storage(c.storage.as_deref().or(c.memory.as_deref()))?;
+    let limit = c.storage.as_deref().or(c.memory.as_deref());
+    let size = mounts::storage(limit)?;
     let nodev = MsFlags::MS_NODEV;
     step!(
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), nodev, Some(size.as_str())),
@@ -327,7 +329,7 @@ fn mount_root(c: &Container) -> Result<()> {
     )
 }
 
-/// By no magic link of a procfs, which could lead out (CVE-2024-21626).
+/// Magic links of a procfs, such as /proc/1/root, are refused: they lead out (CVE-2024-21626).
 pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
     let open = || Tree::Own.open_or_make(&c.workdir, make);
     step!(open().and_then(unistd::fchdir), "cd {}", c.workdir.display())
@@ -338,7 +340,7 @@ pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
 const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// The host's side, while the child makes its root: a pair of veths, one end on the bridge, the
-/// other, eth0, in the child's namespace. With that both vanish.
+/// other, eth0, in the child's namespace. When that ends, both vanish.
 fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     if !c.bridge {
         return Ok(NOWHERE);
@@ -362,7 +364,8 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     }
 }
 
-/// The container's side: an interface is configured from inside its namespace.
+/// The container's side: an interface is configured from inside its namespace. eth0 is there, or
+/// the parent's word would not have come.
 fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()> {
     say("5. network");
     let names = etc::own_line(&c.hostname, ip);
@@ -378,15 +381,16 @@ fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()>
     sysctl::set_network(&kept.sysctl)?;
     step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
+    bridge::meet_gateway(&own)?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    bridge::meet_gateway(&own)
+    Ok(())
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
 
 /// Now the process becomes as weak as its command may be. The order is not free: the bounding set
-/// and the ids need capabilities, the filter needs no_new_privs.
-pub fn lock_down(c: &Container, user: &User, parent: &UnixStream) -> Result<()> {
+/// and the ids need capabilities; the filter needs no_new_privs, and refuses some of these calls.
+pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<()> {
     say("6. lock-down");
     rlimits::set(&c.ulimits)?;
     let kept = limit_capabilities(c.capabilities)?;
@@ -402,28 +406,25 @@ pub fn lock_down(c: &Container, user: &User, parent: &UnixStream) -> Result<()> 
     if !c.detach {
         // So late because a change of ids clears it.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
-        talk::check_parent(parent)?;
+        talk::check_parent(to_parent)?;
     }
     let filter = lockdown::seccomp_filter(kept);
     step!(sys::seccomp(&filter), "seccomp: {} instructions", filter.len())
 }
 
-/// What is dropped from the bounding set no program gets back, capabilities(7). Returns what is
+/// No program gets back what was dropped from the bounding set, capabilities(7). Returns what is
 /// kept: what husk lacks, it can't give.
 fn limit_capabilities(wanted: u64) -> Result<u64> {
     say_step(format_args!("setpriv --bounding-set (of 0x{wanted:x})"));
     let mut kept = 0;
     for number in 0..63 {
-        let is_wanted = wanted >> number & 1 == 1;
-        let is_held = if is_wanted {
-            sys::capbset_read(number)
-        } else {
-            sys::capbset_drop(number).map(|()| false)
+        let is_wanted = (wanted >> number) & 1 == 1;
+        let answer = if is_wanted { sys::capbset_read(number) } else { sys::capbset_drop(number) };
+        let is_held = match answer {
+            Err(Errno::EINVAL) => break, // past the last that this kernel knows
+            answer => attempt("setpriv --bounding-set", answer)?,
         };
-        if is_held == Err(Errno::EINVAL) {
-            break; // past the last that this kernel knows
-        }
-        if attempt("setpriv --bounding-set", is_held)? {
+        if is_held {
             kept |= 1 << number;
         }
     }
@@ -443,13 +444,8 @@ pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infall
     let mut failure = Error { status: 127, why: format!("{name}: not found") };
     for file in environment::candidates(&c.command[0], &env) {
         let Err(errno) = unistd::execve(&file, &c.command, &env);
-        match errno {
-            Errno::ENOENT if !paths::exists(&file) => {}
-            Errno::ENOTDIR => {}
-            Errno::ENOENT => {
-                failure = Error { status: 126, why: format!("{name}: its interpreter is missing") };
-            }
-            _ => failure = Error { status: 126, why: format!("{name}: {errno}") },
+        if let Some(why) = environment::refusal(&file, errno) {
+            failure = Error { status: 126, why: format!("{name}: {why}") };
         }
     }
     Err(failure)
@@ -457,34 +453,30 @@ pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infall
 
 // ---- 8. wait, exit status, clean-up -------------------------------------------------------------
 
-/// The parent, while the child becomes the container, and until that ends.
+/// The parent, while the child becomes the container, and until the container ends.
 fn attend(
     c: &Container,
     pid: i32,
-    child: &UnixStream,
+    to_child: &UnixStream,
     cgroup: Option<&Cgroup>,
     outside: Outside,
 ) -> Result<u8> {
     let ip = connect_to_bridge(c, pid)?;
     containers::publish(cgroup, ip, &c.ports)?;
-    let signals = terminal::hold_signals()?; // to pass them on; so far they end husk
-    talk::tell(child, ip)?;
+    let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
+    talk::tell(to_child, ip)?;
     if cgroup.is_some() {
-        containers::sweep(containers::SOME); // now, because the child is busy
+        containers::sweep(containers::SOME); // of what killed husks left, while the child is busy
     }
-    talk::wait_for_exec(child)?;
-    if !c.init && shield::is_husk(pid) {
-        let name = c.command[0].to_string_lossy();
-        return Err(Error { status: 126, why: format!("{name}: is husk itself") });
+    talk::wait_for_exec(to_child)?; // or for the step that has failed
+    if !c.init {
+        shield::check(pid, &c.command[0])?;
     }
     if let Some(cgroup) = cgroup {
-        cgroup.share(); // until its execve(2) the child was husk, with the host's files open
+        cgroup.share(c.detach)?; // `husk exec` may enter, now that no code of husk's runs in there
     }
     if !c.detach {
         return wait(pid, outside, &signals);
-    }
-    if let Some(cgroup) = cgroup {
-        cgroup.mark_detached()?;
     }
     step::print(&format!("{}\n", c.name))?;
     outside.keep_log(pid, &signals)?; // a copy of us does, while our caller hears that all is well

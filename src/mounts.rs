@@ -5,8 +5,8 @@ use crate::paths::{Make, Tree, is_dir};
 use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat, stat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
@@ -183,6 +183,10 @@ pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
     for (name, to) in LINKS {
         step!(unistd::symlinkat(to, dev, name), "ln -s {to} /dev/{name}")?;
     }
+    for [_, name, _] in &DEV[1..] {
+        let mode = Mode::from_bits_retain(0o755);
+        step!(mkdirat(dev, *name, mode), "mkdir /dev/{name}")?;
+    }
     for name in DEVICES {
         let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         step!(openat(dev, name, new, Mode::empty()), "touch /dev/{name}")?;
@@ -192,13 +196,31 @@ pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
 }
 
 /// The host's nodes, to be placed in /dev.
-pub fn bind_devices() -> Result<Vec<Detached>> {
+fn bind_devices() -> Result<Vec<Detached>> {
     let mut mounts = vec![];
     for name in DEVICES {
         let node = bind(AT_FDCWD, &Path::new("/dev").join(name), DEVICE, false)?;
         mounts.push(Detached { mount: node, target: name.into() });
     }
     Ok(mounts)
+}
+
+/// Those of these nodes that have one of the numbers, to be placed nowhere. No others, for when a
+/// detached mount is closed the kernel waits until no CPU can be looking at it.
+pub fn bind_open_devices(numbers: &[u64]) -> Result<Vec<OwnedFd>> {
+    let mut nodes = vec![];
+    for name in DEVICES {
+        let path = Path::new("/dev").join(name);
+        let number = device_number(&path);
+        if number != 0 && numbers.contains(&number) {
+            nodes.push(bind(AT_FDCWD, &path, DEVICE, false)?);
+        }
+    }
+    Ok(nodes)
+}
+
+fn device_number(path: &Path) -> u64 {
+    stat(path).map_or(0, |meta| meta.st_rdev)
 }
 
 /// What the command line asks for, made while the host's paths can be followed.
@@ -255,8 +277,10 @@ fn bind_device(path: &Path, number: u64) -> Result<OwnedFd> {
 }
 
 /// /etc comes before /etc/hosts, whoever wants which. Of two for the same place the last is seen.
-pub fn sort(mounts: &mut [Detached]) {
+pub fn sort(mut mounts: Vec<Detached>, more: Vec<Detached>) -> Vec<Detached> {
+    mounts.extend(more);
     mounts.sort_by_key(|made| made.target.components().count());
+    mounts
 }
 
 const KINDS: &str = "a directory can't be mounted on a file, nor a file on a directory";
@@ -264,26 +288,35 @@ const KINDS: &str = "a directory can't be mounted on a file, nor a file on a dir
 /// Places mounts one after the other, and covers what is not for containers in /sys and /proc. The
 /// first is /dev.
 pub fn place_all(mounts: &[Detached]) -> Result<()> {
-    let mut above = (Tree::Own, Path::new("/"));
-    for Detached { mount, target } in mounts {
-        if target.is_absolute() {
-            above = (Tree::Own, Path::new("/"));
+    let mut above = &mounts[0];
+    let mut empty = None;
+    for made in mounts {
+        let Detached { mount, target } = made;
+        if !target.is_absolute() {
+            place_in(above, made)?;
+            continue;
         }
-        let (tree, base) = above;
-        let shown = base.join(target);
-        let shown = shown.display();
+        above = made;
+        let shown = target.display();
         say_step(format_args!("mount --move (it) {shown}"));
-        match place(mount, tree, target) {
+        match place(mount, Tree::Own, target) {
             Err(Errno::ENOTDIR) => return Err(error(format!("{shown}: {KINDS}"))),
             placed => attempt(format_args!("mount --move (it) {shown}"), placed)?,
         }
-        if [Path::new("/dev"), Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
-            // What follows may lie in it: by no path that ROOTFS could steer.
-            above = (Tree::Below(mount.as_fd()), target);
-            cover(above.0, target, &mounts[0].mount)?;
+        if [Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
+            cover(made, &mounts[0].mount, &mut empty)?;
         }
     }
     Ok(())
+}
+
+/// Attaches a mount in a file system of husk's own. It has the place already, and so far no names
+/// but husk's and the kernel's: they need no care.
+fn place_in(above: &Detached, made: &Detached) -> Result<()> {
+    let shown = above.target.join(&made.target);
+    let name = made.target.to_str().unwrap_or_default();
+    let placed = || sys::move_mount(&made.mount, &above.mount, name);
+    step!(placed(), "mount --move (it) {}", shown.display())
 }
 
 /// The container's terminal, if it has one, is its /dev/console too, as docker has it.
@@ -296,43 +329,58 @@ pub fn place_console(terminal: Option<BorrowedFd>, dev: &OwnedFd) -> Result<()> 
 
 /// Attaches a mount at its target, which is made if it is missing.
 pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
-    let make = if is_dir(mount) { Make::Dir } else { Make::File };
+    let needs_dir = is_dir(mount);
+    let make = if needs_dir { Make::Dir } else { Make::File };
     let place = tree.open_or_make(target, make)?;
-    if is_dir(mount) != is_dir(&place) {
+    if is_dir(&place) != needs_dir {
         return Err(Errno::ENOTDIR); // move_mount(2) would say EINVAL
     }
-    sys::move_mount(mount, &place)
+    sys::move_mount(mount, &place, "")
 }
 
-/// Covers what is masked or read-only in /sys or /proc, which is open as `tree`. `dev` is the
-/// container's /dev.
-fn cover(tree: Tree, base: &Path, dev: &OwnedFd) -> Result<()> {
-    for path in MASKED {
-        let Some(masked) = open_below(tree, base, path)? else { continue };
-        let empty = if is_dir(&masked) {
-            new_mount("tmpfs", "ro,nosuid,nodev,noexec")?
-        } else {
-            bind(dev, Path::new("null"), DEVICE, false)?
+/// Covers what is masked or read-only in the new /sys or /proc, and what this kernel has of it.
+/// `dev` is the container's /dev, and `empty` the first directory that was covered, if one was.
+fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<(String, OwnedFd)>) -> Result<()> {
+    let base = above.target.to_str().unwrap_or_default();
+    let tree = &above.mount;
+    let below = |path: &'static str| path.strip_prefix(base)?.strip_prefix('/');
+    for name in MASKED.into_iter().filter_map(below) {
+        let path = format!("{base}/{name}");
+        let Some(is_dir) = is_dir_at(tree, name)? else { continue };
+        let cover = match empty {
+            _ if !is_dir => bind(dev, Path::new("null"), DEVICE, false)?,
+            Some((place, mount)) => {
+                let clone = || sys::open_tree(mount, Path::new(""), libc::AT_EMPTY_PATH);
+                step!(clone(), "mount --bind {place} (detached)")?
+            }
+            None => new_mount("tmpfs", "ro,nosuid,nodev,noexec")?,
         };
-        step!(sys::move_mount(&empty, &masked), "mount --move (it) {path}")?;
+        step!(sys::move_mount(&cover, tree, name), "mount --move (it) {path}")?;
+        if is_dir && empty.is_none() {
+            *empty = Some((path, cover));
+        }
     }
-    for path in READ_ONLY {
-        let Some(open) = open_below(tree, base, path)? else { continue };
+    for name in READ_ONLY.into_iter().filter_map(below) {
+        if is_dir_at(tree, name)?.is_none() {
+            continue;
+        }
         let itself = || {
-            let mount = sys::open_tree(&open, Path::new(""), libc::AT_EMPTY_PATH)?;
+            let mount = sys::open_tree(tree, Path::new(name), 0)?;
             sys::mount_setattr(&mount, 0, DEVICE | libc::MOUNT_ATTR_NODEV, 0, 0)?;
-            sys::move_mount(&mount, &open)
+            sys::move_mount(&mount, tree, name)
         };
-        step!(itself(), "mount --bind -o ro {path} {path}")?;
+        step!(itself(), "mount --bind -o ro {base}/{name} {base}/{name}")?;
     }
     Ok(())
 }
 
-/// Opens a path if it is below `base`, which is open as `tree`, and if this kernel has it.
-fn open_below(tree: Tree, base: &Path, path: &str) -> Result<Option<OwnedFd>> {
-    let Ok(below) = Path::new(path).strip_prefix(base) else { return Ok(None) };
-    match tree.open(below, OFlag::O_PATH, 0) {
+/// Is it a directory? None: it is not there.
+fn is_dir_at(dir: &OwnedFd, name: &str) -> Result<Option<bool>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::ENOENT) => Ok(None),
-        open => attempt(path, open).map(Some),
+        found => {
+            let kind = attempt(name, found)?.st_mode & libc::S_IFMT;
+            Ok(Some(kind == libc::S_IFDIR))
+        }
     }
 }

@@ -3,13 +3,14 @@
 
 use crate::cgroups::field;
 use crate::paths::by_number;
-use crate::step::{Result, attempt, step};
+use crate::step::{Error, Result, attempt, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{self, AT_FDCWD, FcntlArg, SealFlag};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::statvfs::{self, FsFlags};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -62,6 +63,15 @@ fn sealed_copy(exe: &File) -> io::Result<OwnedFd> {
     io::copy(&mut &*exe, &mut copy)?;
     fcntl::fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
     Ok(copy.into())
+}
+
+/// Refuses a command that has turned out to be husk itself.
+pub fn check(pid: i32, command: &CStr) -> Result<()> {
+    if !is_husk(pid) {
+        return Ok(());
+    }
+    let name = command.to_string_lossy();
+    Err(Error { status: 126, why: format!("{name}: is husk itself") })
 }
 
 /// Is the program of a process the host's husk? A command such as /proc/self/exe leads to that, and

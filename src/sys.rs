@@ -158,7 +158,7 @@ pub fn fsetxattr(file: impl AsFd, name: &str, value: &[u8]) -> Result<(), Errno>
     Errno::result(set).map(drop)
 }
 
-/// fgetxattr(2): its value, which the kernel lets be 64 KiB long. ENODATA: there is none.
+/// fgetxattr(2): its value. ENODATA: there is none.
 pub fn fgetxattr(file: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
     let (fd, name) = (file.as_fd().as_raw_fd(), c_string(name));
     // SAFETY: with a length of 0 the kernel writes nothing, and says how long the value is.
@@ -255,13 +255,15 @@ pub fn mount_setattr(
     Errno::result(call).map(drop)
 }
 
-/// move_mount(2): attaches a mount on what is open as `target`.
-pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
-    let (from, to) = (mount.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
-    let (empty, flags) =
-        (c"".as_ptr(), libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH);
-    // SAFETY: the empty string outlives the call.
-    let moved = unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, empty, flags) };
+/// move_mount(2): attaches a mount at a path below `dir`, which is looked up like any other, or on
+/// what is open as `dir` itself if the path is empty.
+pub fn move_mount(mount: impl AsFd, dir: impl AsFd, path: &str) -> Result<(), Errno> {
+    let (from, to) = (mount.as_fd().as_raw_fd(), dir.as_fd().as_raw_fd());
+    let (empty, path) = (c"".as_ptr(), c_string(path));
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: the strings outlive the call.
+    let moved =
+        unsafe { libc::syscall(libc::SYS_move_mount, from, empty, to, path.as_ptr(), flags) };
     Errno::result(moved).map(drop)
 }
 
@@ -276,9 +278,10 @@ pub fn capbset_read(number: u32) -> Result<bool, Errno> {
 }
 
 /// prctl(2) PR_CAPBSET_DROP: takes it away, from all programs that this process will ever be.
-pub fn capbset_drop(number: u32) -> Result<(), Errno> {
+/// False: from now on it is not in the bounding set.
+pub fn capbset_drop(number: u32) -> Result<bool, Errno> {
     // SAFETY: integers only.
-    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop)
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(|_| false)
 }
 
 /// capset(2): makes these capabilities effective and permitted, and none inheritable (nor, with

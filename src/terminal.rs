@@ -259,15 +259,23 @@ impl Inside {
         files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).chain(pair).collect()
     }
 
+    /// The devices that 0, 1 and 2 are, by their numbers: 0 is none's.
+    pub fn devices(&self) -> [u64; 3] {
+        [0, 1, 2].map(|number| match self.ends[number] {
+            End::Kept => device(sys::stdio(number as i32)),
+            End::Null => NULL,
+            _ => 0,
+        })
+    }
+
     /// Nodes of the host are opened again by read-only mounts of them: so that fchmod(2) on one of
     /// 0, 1 and 2 does not reach the host's. Where a user may not do that, it stays as it is.
     pub fn reopen_by<'a>(&mut self, nodes: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
+        let devices = self.devices();
         for node in nodes {
-            for number in 0..3 {
-                let is_kept = self.ends[number] == End::Kept;
-                let given = if is_kept { device(sys::stdio(number as i32)) } else { NULL };
-                let is_node = matches!(self.ends[number], End::Kept | End::Null);
-                if !is_node || given == 0 || given != device(node) {
+            let own = device(node);
+            for (number, given) in devices.into_iter().enumerate() {
+                if given == 0 || given != own {
                     continue;
                 }
                 let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

@@ -1224,7 +1224,9 @@ fn overwriting_husk() {
         let script = format!(
             r#"mount -t tmpfs tmpfs $D/tmpfs; cp $D/husk $D/tmpfs/; H={place}/husk
             before=$(md5sum <$H)
-            $H run -d --log $D/trap --name trap --network none $R /attack overwrite_visitor \
+            # Not $H: it goes on as long as the container, and what runs can't be written to.
+            cp $D/husk $D/runner
+            $D/runner run -d --log $D/trap --name trap --network none $R /attack overwrite_visitor \
                 $(stat -c '%d %i' $H)
             until grep -q -e caught -e REFUSED $D/trap; do
                 $H exec trap {command} --help
@@ -1369,7 +1371,7 @@ fn end_of_main_thread() {
     host.assert_clean();
 
     // Nor does it outlive the husk of an exec, in a container that goes on.
-    let trap = ambush(&scene, &["sleep", "1000"], "");
+    let trap = ambush(&scene, &["sleep", "600000"], "");
     let before = host.processes();
     let mut visitor =
         scene.start(&mut scene.husk(&["exec", "trap", "/attack", "end_of_main_thread"]));

@@ -201,6 +201,31 @@ fn refused_commands() {
     missing.refused(code, &["/script"]);
 }
 
+/// An unknown option is named, also where it is short; help and version come before all else.
+#[test]
+fn options_are_named() {
+    let host = host!();
+    for words in [
+        &["run", "-z", "80:80", "R", "true"][..],
+        &["run", "-zp", "R", "true"],
+        &["exec", "-z", "a", "true"],
+        &["ps", "-z"],
+        &["stop", "-z", "a"],
+    ] {
+        host.husk(words).refused(125, &["unknown option -z"]);
+    }
+    for option in ["--publish-al", "--Network"] {
+        host.husk(&["run", option, rootfs(), "true"]).refused(125, &["unknown option", option]);
+    }
+    // What another command has.
+    host.husk(&["exec", "-p", "80:80", "a", "true"]).refused(125, &["unknown option -p"]);
+    host.husk(&["run", "-P", rootfs(), "true"]).refused(125, &["-P", "-p PORT:PORT"]);
+    for words in [&["--version"][..], &["run", "--version"], &["ps", "--version"]] {
+        let version = host.husk(words).ok();
+        assert_eq!(version, concat!("husk ", env!("CARGO_PKG_VERSION")), "{words:?}");
+    }
+}
+
 #[test]
 fn names_are_taken_once() {
     let host = host!();

@@ -64,7 +64,7 @@ fn page(path: &str) -> &'static str {
 /// All of src/ but the appendix, one file after the other.
 static SOURCES: LazyLock<String> = LazyLock::new(|| {
     let mut all = String::new();
-    for dir in ["src", "src/cli", "src/sys", "src/terminal"] {
+    for dir in ["src", "src/cli", "src/commands", "src/sys", "src/terminal"] {
         for (_, text) in files(dir, ".rs") {
             all += &text;
         }

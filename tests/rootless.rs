@@ -236,8 +236,12 @@ fn network() {
     assert_eq!(user.inside(&[], "ping -c 1 127.0.0.1 | grep -c ' 0% packet loss'").ok(), "1");
     let all = user.inside(&["--network", "host"], links).ok();
     assert!(all.contains("test0"), "{all}");
-    user.inside(&["--network", "bridge"], "true").refused(125, &["--network bridge"]);
-    user.inside(&["--network=bridge"], "true").refused(125, &["bridge"]);
+    for options in [&["--network", "bridge"][..], &["--network=bridge"]] {
+        user.inside(options, "true").refused(125, &["--network bridge", "needs root"]);
+    }
+    user.inside(&["-p", "8080:80"], "true").refused(125, &["--publish", "root"]);
+    let hosts = user.inside(&["--add-host", "db:192.0.2.9"], "cat /etc/hosts").ok();
+    assert!(hosts.contains("192.0.2.9\tdb\n"), "{hosts}");
     host.sh("ip link del test0").ok();
 }
 

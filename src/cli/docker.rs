@@ -1,9 +1,10 @@
 //! docker's other options: what is a line or two is here. The rest is refused with what to do
 //! instead.
 
+use super::values;
 use super::words::Line;
-use super::{Asked, add_volume, process_option, values, variable};
 use crate::caller::is_rootless;
+use crate::cli::{Asked, add_volume, process_option, variable};
 use crate::devices;
 use crate::mounts::{Source, Volume};
 use crate::paths::c_string;

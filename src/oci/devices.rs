@@ -63,7 +63,7 @@ pub fn make_devices(plan: &Plan, root: &OwnedFd) -> Result<()> {
 fn bind_device(root: &OwnedFd, path: &Path, node: &Path, nodev: u64) -> Result<()> {
     let target = attempt(path.display(), inside::make(root, path, false))?;
     let node = bind(AT_FDCWD, node, DEVICE | nodev, false)?;
-    step!(sys::move_mount(&node, &target), "mount --move (it) {}", path.display())
+    step!(sys::move_mount(&node, &target, ""), "mount --move (it) {}", path.display())
 }
 
 fn make_device(plan: &Plan, root: &OwnedFd, device: &LinuxDevice) -> Result<()> {

@@ -101,7 +101,7 @@ pub fn attach(plan: &Plan, root: &OwnedFd, m: &Mount, tree: Option<&OwnedFd>) ->
     let target = attempt("open", inside::make(root, path, tree.is_none_or(is_dir)))?;
     match tree {
         Some(tree) => {
-            step!(sys::move_mount(tree, &target), "mount --move (it) {}", path.display())?;
+            step!(sys::move_mount(tree, &target, ""), "mount --move (it) {}", path.display())?;
         }
         None => mount_new(plan, m, &target, &options)?,
     }
@@ -210,5 +210,5 @@ fn bind_cgroup(plan: &Plan, target: &OwnedFd, options: &Options) -> Result<()> {
     };
     let tree = bind(&path, reach)?;
     set_attributes(&tree, depth(reach), options.top)?;
-    step!(sys::move_mount(&tree, target), "mount --move (it)")
+    step!(sys::move_mount(&tree, target, ""), "mount --move (it)")
 }

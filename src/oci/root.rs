@@ -119,7 +119,7 @@ fn attach_root<'a>(plan: &Plan, root: &'a OwnedFd) -> Result<&'a OwnedFd> {
         opened => opened,
     };
     let target = attempt(rootfs, target)?;
-    step!(sys::move_mount(root, &target), "mount --move (it) {rootfs}")?;
+    step!(sys::move_mount(root, &target, ""), "mount --move (it) {rootfs}")?;
     close_devices(plan, root)?;
     Ok(root)
 }
@@ -139,7 +139,7 @@ fn cover(root: &OwnedFd, path: &str, is_masked: bool) -> Result<()> {
         (true, false) => mounts::bind(AT_FDCWD, Path::new("/dev/null"), DEVICE, false)?,
         (false, _) => mounts::bind(&target, Path::new(""), libc::MOUNT_ATTR_RDONLY, true)?,
     };
-    step!(sys::move_mount(&tree, &target), "mount --move (it) {path}")
+    step!(sys::move_mount(&tree, &target, ""), "mount --move (it) {path}")
 }
 
 fn change_root(plan: &Plan, root: &OwnedFd) -> Result<()> {
