@@ -251,6 +251,11 @@ fn mapped_owners() {
     assert_eq!(b.run(), "5:6\n1000:1000");
     mount("rbind ridmap", maps);
     assert_eq!(b.run(), "5:6\n5:6");
+    // The same among the options, as crun has it.
+    mount("rbind ridmap=uids=1000-7-1#0-0-1;gids=1000-8-1", "");
+    assert_eq!(b.run(), "7:8\n7:8");
+    mount("rbind idmap=uids=1000-7;gids=1000-8-1", "");
+    b.refuses("$OCI run --bundle $B one", &["/tmp", "1000-7: expected three numbers"]);
     mount("rbind idmap", "");
     b.refuses("$OCI run --bundle $B one", &["/tmp", "idmap", "uidMappings"]);
     mount("rbind idmap", ", uidMappings=[dict(containerID=0, hostID=0, size=1)]");

@@ -4,10 +4,10 @@ use super::namespaces::USER;
 use super::spawn::{Child, clone};
 use super::words::wait_for_word;
 use super::{fail, list_of};
-use crate::step::{Result, attempt, echo};
+use crate::step::{Result, attempt, echo, error};
 use crate::sys;
 use nix::unistd;
-use oci_spec::runtime::LinuxIdMapping;
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::process::exit;
@@ -51,4 +51,28 @@ pub fn user_namespace(uids: &Mappings, gids: &Mappings) -> Result<OwnedFd> {
     attempt("waitpid", sys::waitpid(child.pid))?;
     written?;
     Ok(users?.into())
+}
+
+/// crun's and podman's way to write mappings among a mount's options: `uids=0-1000-1#5-2000-9` and,
+/// after a semicolon, gids. Each of them is as in uidMappings: container's, host's, how many.
+pub fn of_option(text: &str) -> Result<[Mappings; 2]> {
+    let mut all = [None, None];
+    for part in text.split(';') {
+        let (kind, list) = match part.split_once('=') {
+            Some(("uids", list)) => (0, list),
+            Some(("gids", list)) => (1, list),
+            _ => return fail(format!("idmap={text}: expected uids=…;gids=…")),
+        };
+        let mut mappings = vec![];
+        for mapping in list.split('#') {
+            let numbers: Vec<u32> = mapping.split('-').flat_map(str::parse).collect();
+            let [container, host, size] = numbers[..] else {
+                return fail(format!("idmap={text}: {mapping}: expected three numbers"));
+            };
+            let one = LinuxIdMappingBuilder::default().container_id(container).host_id(host);
+            mappings.push(one.size(size).build().map_err(error)?);
+        }
+        all[kind] = Some(mappings);
+    }
+    Ok(all)
 }

@@ -1,5 +1,6 @@
 //! The options of a mount, in the words of mount(8) and config.md.
 
+use super::idmap::{self, Mappings};
 use super::{fail, list_of, log};
 use crate::step::Result;
 use libc::{
@@ -100,6 +101,8 @@ pub struct Options {
     pub copies_up: bool,
     /// Are its owners mapped?
     pub idmap: Reach,
+    /// By mappings among the options, rather than beside them.
+    pub mappings: Option<[Mappings; 2]>,
     /// To apply one after the other.
     pub spreads: Vec<MsFlags>,
     filesystem: u64,
@@ -121,6 +124,10 @@ impl Options {
             let flags = MsFlags::from_bits_retain(options.filesystem);
             log::warn(format!("mounts: {path}: {flags:?}: a bind keeps its file system's own"));
         }
+        if options.bind != Reach::No && !options.data.is_empty() {
+            let (path, words) = (m.destination().display(), options.data.join(","));
+            log::warn(format!("mounts: {path}: {words}: unknown, ignored"));
+        }
         Ok(options)
     }
 
@@ -141,6 +148,21 @@ impl Options {
             "idmap" => self.idmap = Reach::Top,
             "ridmap" => self.idmap = Reach::All,
             "move" => return fail("move: is no option of a new mount"),
+            _ => return self.take_other(word),
+        }
+        Ok(())
+    }
+
+    fn take_other(&mut self, word: &str) -> Result<()> {
+        match word.split_once('=') {
+            Some(("idmap", text)) => {
+                self.idmap = Reach::Top;
+                self.mappings = Some(idmap::of_option(text)?);
+            }
+            Some(("ridmap", text)) => {
+                self.idmap = Reach::All;
+                self.mappings = Some(idmap::of_option(text)?);
+            }
             _ => self.data.push(word.to_string()),
         }
         Ok(())

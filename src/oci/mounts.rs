@@ -37,7 +37,7 @@ pub fn open_source(plan: &Plan, m: &Mount) -> Result<Option<OwnedFd>> {
     let Some((path, reach)) = source(plan, m, &options)? else { return Ok(None) };
     let tree = bind(&path, reach)?;
     if options.idmap != Reach::No || m.uid_mappings().is_some() {
-        map_owners(plan, m, &tree, options.idmap)?;
+        map_owners(plan, m, &tree, &options)?;
     }
     Ok(Some(tree))
 }
@@ -72,15 +72,17 @@ fn source(plan: &Plan, m: &Mount, options: &Options) -> Result<Option<(PathBuf, 
 }
 
 /// By the mount's own mappings, else by those of the container's user namespace.
-fn map_owners(plan: &Plan, m: &Mount, tree: &OwnedFd, reach: Reach) -> Result<()> {
-    let users = if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
+fn map_owners(plan: &Plan, m: &Mount, tree: &OwnedFd, options: &Options) -> Result<()> {
+    let users = if let Some([uids, gids]) = &options.mappings {
+        idmap::user_namespace(uids, gids)?
+    } else if m.uid_mappings().is_some() || m.gid_mappings().is_some() {
         idmap::user_namespace(m.uid_mappings(), m.gid_mappings())?
     } else if plan.namespaces.new & USER != 0 {
         idmap::user_namespace(plan.linux.uid_mappings(), plan.linux.gid_mappings())?
     } else {
         return fail("idmap: expected uidMappings and gidMappings, or a new user namespace");
     };
-    let flags = depth(reach);
+    let flags = depth(options.idmap);
     step!(calls::mount_setattr_idmap(tree, flags, users), "mount_setattr MOUNT_ATTR_IDMAP")
 }
 

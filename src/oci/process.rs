@@ -1,6 +1,7 @@
 //! The child's last steps, to the exec.
 
 use super::plan::Plan;
+use super::rights::Kept;
 use super::words::{tell, wait_for_word};
 use super::{calls, hooks, list_of, log, notify, rights, scheduling, seccomp, stdio};
 use crate::paths::c_string;
@@ -43,9 +44,9 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     // Whoever does not give up all new privileges needs a capability to install a filter.
     let is_bound = process.no_new_privileges() == Some(true);
     let is_late = filter.is_some() && !is_bound;
-    become_process(plan, parent)?;
+    let kept = become_process(plan, parent)?;
     if !is_late {
-        rights::limit_capabilities(process)?;
+        rights::limit_capabilities(process, kept)?;
     }
     let args = c_strings(list_of(process.args()))?;
     let env = environment(process)?;
@@ -67,14 +68,14 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
         notify::install(plan, profile, filter)?; // after all that needs other calls
     }
     if is_late {
-        rights::limit_capabilities(process)?;
+        rights::limit_capabilities(process, kept)?;
     }
     let what = format!("exec {}", program.display());
     attempt(what, unistd::execve(&c_string(&program), &args, &env))
 }
 
 /// All but the capabilities of the moment.
-fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
+fn become_process(plan: &Plan, parent: &UnixStream) -> Result<Kept> {
     let process = &plan.process;
     let cwd = process.cwd();
     let workdir = Tree::Own.open_or_make(cwd, Make::Nothing);
@@ -89,11 +90,11 @@ fn become_process(plan: &Plan, parent: &UnixStream) -> Result<()> {
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
     close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
-    rights::become_user(process)?;
+    let kept = rights::become_user(process)?;
     if entered.is_err() {
         step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 fn close_all_but(plan: &Plan, needed: &[BorrowedFd]) {

@@ -24,11 +24,16 @@ pub fn set_rlimits(process: &Process) -> Result<()> {
 }
 
 /// Groups and ids, of which later programs of the process get no more capabilities than these.
-pub fn become_user(process: &Process) -> Result<()> {
-    let wanted = set_of(sets(process).bounding());
-    drop_bounding(wanted, bounding::probe())?;
-    become_ids(process)
+pub fn become_user(process: &Process) -> Result<Kept> {
+    let (wanted, held) = (set_of(sets(process).bounding()), bounding::probe());
+    drop_bounding(wanted, held)?;
+    become_ids(process)?;
+    Ok(Kept(wanted & held))
 }
+
+/// What is left of the bounding set.
+#[derive(Clone, Copy)]
+pub struct Kept(CapSet);
 
 fn sets(process: &Process) -> LinuxCapabilities {
     process.capabilities().clone().unwrap_or_default()
@@ -41,9 +46,8 @@ pub fn use_all_capabilities() -> Result<()> {
     step!(state.set_current(), "capset {state}")
 }
 
-pub fn limit_capabilities(process: &Process) -> Result<()> {
+pub fn limit_capabilities(process: &Process, Kept(wanted): Kept) -> Result<()> {
     let caps = sets(process);
-    let wanted = set_of(caps.bounding()) & bounding::probe();
     let permitted = set_of(caps.permitted()) & wanted;
     let effective = set_of(caps.effective()) & permitted;
     let inheritable = set_of(caps.inheritable()) & wanted;
