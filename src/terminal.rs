@@ -152,16 +152,9 @@ pub fn prepare(wanted: &Wanted) -> Result<(Inside, Outside)> {
         sys::close_others(3, &[]); // what the caller forgot to close would stay open with us
     }
     let ends = decide(wanted);
-    let null = File::options().read(true).write(true).open("/dev/null");
-    let mut outside = Outside {
-        keyboard: None,
-        outputs: vec![],
-        caller: caller(wanted).map(open_again).transpose()?,
-        screen: None,
-        pair: None,
-        has_log: wanted.log.is_some(),
-        null: attempt("/dev/null", null)?.into(),
-    };
+    let mut outside = Outside::without_streams()?;
+    outside.caller = caller(wanted).map(open_again).transpose()?;
+    outside.has_log = wanted.log.is_some();
     let mut inside = Inside { ends, files: [None, None, None], husk: None, pair: None };
     if ends[0] == End::Pty {
         let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
@@ -215,6 +208,20 @@ fn dup(file: &OwnedFd) -> Result<OwnedFd> {
 }
 
 impl Outside {
+    /// Only signals are passed on, and the end is seen.
+    pub fn without_streams() -> Result<Outside> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        Ok(Outside {
+            keyboard: None,
+            outputs: vec![],
+            caller: None,
+            screen: None,
+            pair: None,
+            has_log: false,
+            null: attempt("/dev/null", null)?.into(),
+        })
+    }
+
     /// The container's end of a pipe for what is typed.
     fn pipe_from_keyboard(&mut self) -> Result<OwnedFd> {
         let (reader, writer) = attempt("pipe", unistd::pipe2(OFlag::O_CLOEXEC))?;
@@ -248,7 +255,8 @@ impl Inside {
     /// All that it has open, for the others are closed before ROOTFS is looked at.
     pub fn open_files(&self) -> Vec<BorrowedFd<'_>> {
         let files = self.files.iter().flatten().map(|file| file.as_fd());
-        files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).collect()
+        let pair = self.pair.iter().flat_map(|pair| [pair.master.as_fd(), pair.slave.as_fd()]);
+        files.chain(self.husk.as_ref().map(|socket| socket.as_fd())).chain(pair).collect()
     }
 
     /// The devices that 0, 1 and 2 are, by their numbers: 0 is none's.

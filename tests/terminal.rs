@@ -315,6 +315,7 @@ fn assert_works(pty: &mut Pty, what: &str) {
     for n in 1..=3 {
         pty.send(&format!("echo {what}$(({n} * 11))\n"));
         pty.expect(&format!("{what}{}\r\n", n * 11));
+        pty.expect(OUTER);
     }
     pty.line("sh -c 'echo new >/dev/tty'", "\nnew\r\n");
     pty.expect(OUTER);
