@@ -159,6 +159,7 @@ fn become_command(
 fn attend(pid: i32, child: &UnixStream, outside: Outside) -> Result<u8> {
     let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
+    terminal::wait_for_child(child, &signals)?;
     talk::wait_for_exec(child)?;
     wait(pid, outside, &signals)
 }
