@@ -470,9 +470,11 @@ fn attend(
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
     talk::tell(to_child, ip)?;
-    if cgroup.is_some() {
+    // Not from another container's network: its iptables has no rules of the host's.
+    if cgroup.is_some() && c.network_of.is_none() {
         containers::sweep(containers::SOME); // of what killed husks left, while the child is busy
     }
+    terminal::wait_for_child(to_child, &signals)?;
     talk::wait_for_exec(to_child)?; // or for the step that has failed
     if !c.init {
         shield::check(pid, &c.command[0])?;

@@ -216,3 +216,12 @@ fn rootless() {
     assert!(run.code == 5 && run.out == "0\n", "{run}");
     assert_eq!(fingerprint(bin.path()), before, "husk's own file was changed");
 }
+
+/// husk's own memory knows paths of the host's, which the command has no business with.
+#[test]
+fn memory_of_pid_1() {
+    let host = host!();
+    let script = "head -c 1 /proc/1/environ; exec 3</proc/1/mem";
+    let run = host.husk(&["run", "--init", "--network", "none", rootfs(), "sh", "-c", script]);
+    assert!(run.code != 0 && run.err.contains("Permission denied"), "{run}");
+}
