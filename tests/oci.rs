@@ -199,10 +199,11 @@ fn what_start_reports() {
     if !cfg!(target_feature = "crt-static") {
         skip!(host, "a husk that needs libraries can't run in there anyway");
     }
-    // Its output goes nowhere, so that it has not ended before run looks.
+    // Its output goes nowhere, so that it has not ended before run looks. (In the foreground it
+    // would go to husk.)
     let full = "mkfifo $B/full; exec 3<>$B/full; \
         dd if=/dev/zero of=$B/full oflag=nonblock bs=4096 2>/dev/null";
-    let run = b.sh(&format!("{full}; $OCI run --bundle $B one >&3"));
+    let run = b.sh(&format!("{full}; $OCI run --detach --bundle $B one >&3"));
     assert!(run.code == 1 && run.err.contains("is husk itself"), "{run}");
 }
 

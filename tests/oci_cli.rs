@@ -196,3 +196,27 @@ print(e['type'], e['id'], sorted(e['data']), sorted(e['data']['cpu']['usage']))"
     b.sh("$OCI delete --force one").ok();
     b.refuses("$OCI events --stats one", &["does not exist"]);
 }
+
+/// In the foreground 0, 1 and 2 are a terminal of the container's own, or pipes.
+#[test]
+fn streams_in_the_foreground() {
+    oci!(host, b);
+    b.command("cat; readlink /proc/self/fd/1; readlink /proc/self/fd/2; ls /proc/self/fd | wc -l");
+    let out =
+        b.sh("echo typed | $OCI run --bundle $B one > $B/out 2> $B/err; cat $B/out $B/err").ok();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0] == "typed" && lines[1].starts_with("pipe:"), "{out}");
+    assert!(lines[2].starts_with("pipe:") && lines[3] == "4", "{out}");
+    b.edit("c['process']['terminal'] = True");
+    b.command("tty; ls -l /dev/console | cut -c1; stty size; exit 7");
+    let (out, code) = host.pty(b.prepared("exec $OCI run --bundle $B one")).end();
+    assert_eq!(out.replace('\r', ""), "/dev/pts/0\nc\n24 80\n");
+    assert_eq!(code, 7);
+    // The same for exec.
+    b.edit("c['process']['terminal'] = False");
+    start(&b, "sleep 1000");
+    let (out, code) = host.pty(b.prepared("exec $OCI exec -t one sh -c 'tty; exit 3'")).end();
+    assert_eq!((out.replace('\r', "").as_str(), code), ("/dev/pts/0\n", 3));
+    assert_eq!(b.sh("$OCI exec one readlink /proc/self/fd/1 | cut -d: -f1").ok(), "pipe");
+    b.sh("$OCI delete --force one").ok();
+}

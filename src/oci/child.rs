@@ -46,7 +46,11 @@ pub fn become_container(plan: &mut Plan, parent: &UnixStream) -> Result<Infallib
     if let Some(console) = &plan.console {
         terminal::open(plan, console)?;
     }
-    process::enter(plan, parent)
+    let mut inside = plan.inside.take();
+    if let Some(inside) = &mut inside {
+        terminal::open_own(plan, inside)?;
+    }
+    process::enter(plan, parent, inside)
 }
 
 /// As the caller sees it, as long as /proc is his.

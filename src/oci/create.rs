@@ -5,7 +5,7 @@ use super::namespaces::{MOUNT, Namespaces, USER};
 use super::options::Given;
 use super::plan::Plan;
 use super::root::{self, Sources};
-use super::spawn::{Child, launch};
+use super::spawn::{Beside, Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::{end, remove};
 use super::words::{hear, tell, wait_for_word};
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
-use crate::{shield, sys, terminal};
+use crate::terminal::Outside;
+use crate::{shield, sys};
 use nix::unistd;
 use serde_json::{Value, json};
 use std::fs;
@@ -75,7 +76,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
     if unistd::geteuid().is_root() {
         plan.sources = Some(Sources::open(plan)?); // the child may not be allowed to
     }
-    let child = launch(plan, cgroup.as_ref(), given)?;
+    let (child, beside) = launch(plan, cgroup.as_ref(), given)?;
     (plan.sources, plan.agent) = (None, None); // the child's now
     plan.home.state["pid"] = child.pid.into();
     plan.home.state["startTime"] = start_time(child.pid).into();
@@ -91,7 +92,7 @@ fn create_in(plan: &mut Plan, given: &Given) -> Result<u8> {
         let _ = tell(&child.socket, "go on");
     }
     if is_run {
-        return attend(plan, &child, given);
+        return attend(plan, &child, beside, given);
     }
     wait_for_word(&child.socket)?; // created
     plan.home.publish()?;
@@ -121,20 +122,22 @@ fn list_at<'a>(config: &'a Value, place: &str) -> &'a [Value] {
 }
 
 /// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
-/// foreground the terminal is the child's from then on until it ends.
-pub fn attend(plan: &Plan, child: &Child, given: &Given) -> Result<u8> {
-    if !given.in_foreground() {
-        return until_started(plan, child).map(|()| 0).inspect_err(|_| kill(child));
-    }
-    // The child has the caller's 0, 1 and 2: nothing is to be copied.
-    let wanted = terminal::Wanted { detach: true, ..Default::default() };
-    let (_, outside) = terminal::prepare(&wanted)?;
-    let signals = terminal::hold_signals()?;
+/// foreground husk stays beside it until it ends.
+pub fn attend(plan: &Plan, child: &Child, beside: Beside, given: &Given) -> Result<u8> {
     let mut outcome = until_started(plan, child).map(|()| 0);
-    if outcome.is_ok() {
-        outcome = crate::wait(child.pid, outside, &signals);
+    if outcome.is_ok() && given.in_foreground() {
+        outcome = wait(child.pid, beside);
     }
     outcome.inspect_err(|_| kill(child))
+}
+
+/// Where --console-socket has the terminal, only signals are left to us.
+fn wait(pid: i32, beside: Beside) -> Result<u8> {
+    let outside = match beside.outside {
+        Some(outside) => outside,
+        None => Outside::without_streams()?,
+    };
+    crate::wait(pid, outside, &beside.signals)
 }
 
 fn kill(child: &Child) {

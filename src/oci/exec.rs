@@ -48,9 +48,9 @@ pub fn exec(home: Home, given: &Given) -> Result<u8> {
         let list = affinity.initial().as_deref();
         scheduling::set_affinity("process.execCPUAffinity.initial", list)?;
     }
-    let child = launch(&mut plan, cgroup.as_ref(), given)?;
+    let (child, beside) = launch(&mut plan, cgroup.as_ref(), given)?;
     plan.agent = None; // the child's now
-    attend(&plan, &child, given)
+    attend(&plan, &child, beside, given)
 }
 
 /// The container's own process, with what the command line has otherwise.

@@ -6,6 +6,7 @@ use super::root::Sources;
 use super::state::Home;
 use super::{fail, list_of, notify};
 use crate::step::{Result, error, step};
+use crate::terminal::Inside;
 use libc::c_uint;
 use oci_spec::runtime::{Linux, Process, Spec};
 use std::os::fd::OwnedFd;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub sources: Option<Sources>,
     /// Does a program of its cgroup refuse devices?
     pub is_guarded: bool,
+    /// In the foreground, what its 0, 1 and 2 will be.
+    pub inside: Option<Inside>,
     /// Where the other end of its terminal goes.
     pub console: Option<UnixStream>,
     /// Whence `start` comes, after `create`.
@@ -65,6 +68,7 @@ impl Plan {
             sysctl: None,
             sources: None,
             is_guarded: false,
+            inside: None,
             start: None,
             home,
             spec,

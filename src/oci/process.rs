@@ -8,6 +8,7 @@ use crate::paths::c_string;
 use crate::paths::{Make, Tree};
 use crate::step::{Result, attempt, echo, error, step};
 use crate::sys;
+use crate::terminal::Inside;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
@@ -35,7 +36,7 @@ pub fn write_labels(process: &Process) -> Result<()> {
 }
 
 /// The parent is told when hardly anything but the exec can fail any more.
-pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
+pub fn enter(plan: &Plan, parent: &UnixStream, mut inside: Option<Inside>) -> Result<Infallible> {
     let process = &plan.process;
     let filter = match plan.linux.seccomp() {
         Some(profile) => Some(seccomp::filter(profile)?),
@@ -44,7 +45,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     // Whoever does not give up all new privileges needs a capability to install a filter.
     let is_bound = process.no_new_privileges() == Some(true);
     let is_late = filter.is_some() && !is_bound;
-    let kept = become_process(plan, parent)?;
+    let kept = become_process(plan, parent, inside.as_ref())?;
     if !is_late {
         rights::limit_capabilities(process, kept)?;
     }
@@ -52,12 +53,18 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
     let env = environment(process)?;
     let program = find_program(&list_of(process.args())[0], &env)?;
     wait_for_start(plan, parent)?;
-    let _ = step!(unistd::setsid(), "setsid"); // see the walk's `execute`
+    match &inside {
+        Some(inside) => inside.lead_session()?,
+        None => lead_session(),
+    }
     if plan.is_new {
         let env = list_of(process.env()); // the hooks are the container's own programs
         hooks::run(&plan.home, "startContainer", "created", env)?;
     }
-    let _ = SigSet::empty().thread_set_mask();
+    match &mut inside {
+        Some(inside) => inside.connect()?,
+        None => allow_signals(),
+    }
     if is_bound {
         step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?;
     }
@@ -75,7 +82,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream) -> Result<Infallible> {
 }
 
 /// All but the capabilities of the moment.
-fn become_process(plan: &Plan, parent: &UnixStream) -> Result<Kept> {
+fn become_process(plan: &Plan, parent: &UnixStream, inside: Option<&Inside>) -> Result<Kept> {
     let process = &plan.process;
     let cwd = process.cwd();
     let workdir = Tree::Own.open_or_make(cwd, Make::Nothing);
@@ -86,15 +93,28 @@ fn become_process(plan: &Plan, parent: &UnixStream) -> Result<Kept> {
     }
     scheduling::apply(plan)?;
     rights::set_rlimits(process)?;
-    stdio::give_to(process.user().uid())?;
+    if inside.is_none() {
+        stdio::give_to(process.user().uid())?;
+    }
     // One of the two must be allowed into it: root here, or the process's own user.
     let entered = step!(unistd::fchdir(&workdir), "cd {}", cwd.display());
-    close_all_but(plan, &[parent.as_fd(), workdir.as_fd()]);
+    let open = inside.map(Inside::open_files).unwrap_or_default();
+    close_all_but(plan, &[&[parent.as_fd(), workdir.as_fd()], &open[..]].concat());
     let kept = rights::become_user(process)?;
     if entered.is_err() {
         step!(unistd::fchdir(&workdir), "cd {}", cwd.display())?;
     }
     Ok(kept)
+}
+
+/// With --console-socket it is one already.
+fn lead_session() {
+    let _ = step!(unistd::setsid(), "setsid");
+}
+
+/// The command gets all of them.
+fn allow_signals() {
+    let _ = SigSet::empty().thread_set_mask();
 }
 
 fn close_all_but(plan: &Plan, needed: &[BorrowedFd]) {

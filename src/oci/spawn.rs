@@ -6,8 +6,10 @@ use super::options::Given;
 use super::plan::Plan;
 use super::words::wait_for_word;
 use super::{calls, child, process, time};
+use crate::caller::is_rootless;
 use crate::step::{Result, attempt, echo, step};
-use crate::{sys, talk, terminal};
+use crate::terminal::{self, Outside, Signals, Wanted};
+use crate::{mounts, sys, talk};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use std::fs::{self, File};
@@ -21,6 +23,29 @@ pub struct Child {
     pub socket: UnixStream,
 }
 
+/// What is at hand while a child runs: in the foreground husk's part of its terminal or pipes, and
+/// the signals that are passed on to it.
+pub struct Beside {
+    pub outside: Option<Outside>,
+    pub signals: Signals,
+}
+
+/// What 0, 1 and 2 are in the foreground: as for `husk run`. Else they are the caller's.
+fn make_streams(plan: &mut Plan, given: &Given) -> Result<Option<Outside>> {
+    if !given.in_foreground() || plan.console.is_some() {
+        return Ok(None);
+    }
+    let tty = Some(plan.process.terminal() == Some(true));
+    let wanted = Wanted { tty, interactive: true, ..Wanted::default() };
+    let (mut inside, outside) = terminal::prepare(&wanted)?;
+    if !is_rootless() {
+        let nodes = mounts::bind_open_devices(&inside.devices())?;
+        inside.reopen_by(nodes.iter())?;
+    }
+    plan.inside = Some(inside);
+    Ok(Some(outside))
+}
+
 /// Like fork(2) it returns twice: `(0, parent)` in the child and `(pid, child)` in the parent.
 pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStream)> {
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
@@ -30,26 +55,28 @@ pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStrea
     Ok(if pid > 0 { (pid, ours) } else { (0, theirs) })
 }
 
-pub fn launch(plan: &mut Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<Child> {
+pub fn launch(plan: &mut Plan, cgroup: Option<&Cgroup>, given: &Given) -> Result<(Child, Beside)> {
     // Whoever is in there already, or enters before husk has become the command, must not trace
     // it, or look into its /proc/PID (CVE-2016-9962). In a new user namespace it could not do so
     // itself.
     if plan.namespaces.new & USER == 0 || plan.namespaces.joined & PID != 0 {
         attempt("prctl PR_SET_DUMPABLE", prctl::set_dumpable(false))?;
     }
-    let _ = terminal::hold_signals(); // else one could leave half a container behind
+    let outside = make_streams(plan, given)?;
+    let signals = terminal::hold_signals()?; // else one could leave half a container behind
     let child = if plan.has(USER) && plan.namespaces.joined != 0 {
         by_a_stage(plan, cgroup)?
     } else {
         directly(plan, cgroup)?
     };
+    plan.inside = None; // the child's
     if let Some(score) = plan.process.oom_score_adj() {
         echo(&score.to_string(), format!("/proc/{}/oom_score_adj", child.pid))?;
     }
     if let Some(path) = given.get("pid-file") {
         step!(fs::write(path, child.pid.to_string()), "echo {} > {path}", child.pid)?;
     }
-    Ok(child)
+    Ok((child, Beside { outside, signals }))
 }
 
 /// What clone3(2) makes: a time namespace gets its offsets before, the cgroup namespace comes when

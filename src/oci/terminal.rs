@@ -5,14 +5,13 @@ use super::plan::Plan;
 use crate::mounts::{bind, place};
 use crate::paths::Tree;
 use crate::step::{Result, attempt, step};
+use crate::terminal::{self, Inside};
 use libc::winsize;
-use nix::fcntl::AT_FDCWD;
 use nix::pty::openpty;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::sys::stat;
-use nix::unistd::{self, Uid};
+use nix::unistd::{self, Gid, Uid};
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -23,15 +22,30 @@ pub fn open(plan: &Plan, console: &UnixStream) -> Result<()> {
     let pty = step!(openpty(&size, None), "open /dev/ptmx")?;
     hand_out(console, &pty.master)?;
     if plan.is_new {
-        let number = stat::minor(attempt("fstat", stat::fstat(&pty.slave))?.st_rdev);
-        let path = format!("/dev/pts/{number}");
-        let node = bind(AT_FDCWD, Path::new(&path), libc::MOUNT_ATTR_NOEXEC, false)?;
-        let placed = || place(&node, Tree::Own, Path::new("/dev/console"));
-        step!(placed(), "mount --move (it) /dev/console")?;
+        place_console(&pty.slave)?;
     }
     let uid = Uid::from_raw(plan.process.user().uid());
     attempt("chown /dev/console", unistd::fchown(&pty.slave, Some(uid), None))?;
     step!(calls::login_tty(pty.slave), "setsid --ctty")
+}
+
+/// In the foreground husk itself attends it.
+pub fn open_own(plan: &Plan, inside: &mut Inside) -> Result<()> {
+    if inside.has_pty() {
+        let devpts = attempt("/dev/pts", terminal::open_devpts("/dev/pts"))?;
+        let slave = inside.open_pty(devpts)?;
+        if let (true, Some(slave)) = (plan.is_new, slave) {
+            place_console(slave)?;
+        }
+    }
+    let user = plan.process.user();
+    inside.give_to(Uid::from_raw(user.uid()), Gid::from_raw(user.gid()))
+}
+
+fn place_console(slave: impl AsFd) -> Result<()> {
+    let node = bind(slave, Path::new(""), libc::MOUNT_ATTR_NOEXEC, false)?;
+    let placed = || place(&node, Tree::Own, Path::new("/dev/console"));
+    step!(placed(), "mount --move (it) /dev/console")
 }
 
 fn hand_out(console: &UnixStream, master: &OwnedFd) -> Result<()> {

@@ -4,6 +4,7 @@
 use crate::common::*;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The program, called by the name that makes it an OCI runtime.
 pub fn program() -> PathBuf {
@@ -42,10 +43,15 @@ impl<'a> Bundle<'a> {
     }
 
     pub fn sh_with(&self, change: &str, script: &str) -> Run {
+        run(self.prepared(script).env("CHANGE", change))
+    }
+
+    /// That script's shell, to be started in some other way.
+    pub fn prepared(&self, script: &str) -> Command {
         let mut command = self.host.sh_command(script);
         let oci = format!("{} --root {}/state", self.program.display(), self.dir.path());
         command.env("OCI", oci).env("B", self.dir.path()).env("R", rootfs());
-        run(command.env("CHANGE", change))
+        command
     }
 
     /// Changes config.json, `c`, by a line of Python.
