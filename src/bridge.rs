@@ -230,7 +230,9 @@ pub fn meet_gateway(own: &Netlink) -> Result<()> {
 /// husk0 itself, if this is its first port, has its turn after that: so one more request follows.
 fn wait_until_up() {
     let path = Path::new("/sys/class/net/eth0/operstate");
-    let Ok(state) = Tree::Own.open(path, OFlag::O_RDONLY, 0) else { return };
+    // Where others change ROOTFS meanwhile, it may be a fifo.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let Ok(state) = Tree::Own.open(path, flags, 0) else { return };
     let state = File::from(state);
     let start = Instant::now();
     let mut text = [0; 2];

@@ -161,6 +161,7 @@ fn attend(pid: i32, child: &UnixStream, outside: Outside, nodes: Vec<OwnedFd>) -
     let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
     drop(nodes); // now, for it takes a while, and the child is busy
+    terminal::wait_for_child(child, &signals)?;
     talk::wait_for_exec(child)?;
     wait(pid, outside, &signals)
 }

@@ -28,10 +28,11 @@ pub fn husk_dir() -> Result<PathBuf> {
     let uid = unistd::geteuid().as_raw();
     let mut topmost = None;
     for dir in own.ancestors() {
-        if !dir.starts_with(&mount) || fs::metadata(dir).map_or(true, |meta| meta.uid() != uid) {
-            break;
+        // Below what is root's there may be a user's, where root has come by sudo.
+        let is_own = fs::metadata(dir).is_ok_and(|meta| meta.uid() == uid);
+        if is_own && dir.starts_with(&mount) {
+            topmost = Some(dir.join("husk"));
         }
-        topmost = Some(dir.join("husk"));
     }
     let hint = "expected a cgroup of your own: systemd-run --user --scope -p Delegate=yes husk ...";
     topmost.ok_or_else(|| error(hint))

@@ -2,6 +2,7 @@
 //! PID 1 itself would never get without a handler; it takes in the orphans of the container; and
 //! it ends with the command's status. The command is its child.
 
+use crate::caller;
 use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::sys::prctl;
@@ -32,6 +33,10 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
     // the caller's terminal comes here once, by husk.
     let _ = unistd::setsid();
     let _ = prctl::set_name(c"husk-init");
+    // Its memory knows paths of the host's. (A user's husk exec could not enter it then.)
+    if !caller::is_rootless() {
+        let _ = prctl::set_dumpable(false);
+    }
     // What husk has open, the report's socket too: else the parent would wait for its end.
     sys::close_others(0, &[]);
     exit(attend(pid, signals))

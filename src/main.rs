@@ -92,7 +92,7 @@ pub struct Container {
     ports: Vec<ports::Port>,       // of the host's, that lead to it
     hosts: Vec<(String, IpAddr)>,  // more lines of /etc/hosts
     limits: Vec<(String, String)>, // files of the cgroup, and what to write to them
-    memory: Option<String>,        // one of them again, in bytes
+    memory: Option<String>,        // what is in memory.max
     storage: Option<String>,       // bytes for its changes
     namespaces: i32,               // see NAMESPACES
     bridge: bool,                  // or an empty network namespace, or the host's network
@@ -152,7 +152,9 @@ fn become_container(
     inside: &mut Inside,
 ) -> Result<Infallible> {
     // Whatever the caller and husk have open stays outside: ROOTFS could lead to it (section 4).
-    sys::close_others(3, &[&[to_parent.as_fd()], &inside.open_files()[..]].concat());
+    let mut needed = inside.open_files();
+    needed.push(to_parent.as_fd());
+    sys::close_others(3, &needed);
     finish_namespaces(c)?; // 2
     set_hostname(c)?; // 3
     let mut kept = build_root(c, inside)?; // 4
@@ -210,9 +212,9 @@ fn set_limits(c: &Container, cgroup: &Cgroup) -> Result<()> {
 /// What the child gets of its own: namespaces(7).
 pub const NAMESPACES: i32 = libc::CLONE_NEWPID // processes: in there the child is PID 1
     | libc::CLONE_NEWNS // mounts, copies of ours
-    | libc::CLONE_NEWNET // network interfaces, none but lo
+    | libc::CLONE_NEWNET // interfaces (none but lo), addresses, routes, ports
     | libc::CLONE_NEWUTS // the host name
-    | libc::CLONE_NEWIPC; // shared memory and message queues
+    | libc::CLONE_NEWIPC; // System V shared memory, message queues
 
 /// Starts a child in new namespaces and in its cgroup. Like fork(2) it returns twice: `(0, parent)`
 /// in the child and `(pid, child)` in the parent, each with its end of a socket to the other.
@@ -239,7 +241,7 @@ fn finish_namespaces(c: &Container) -> Result<()> {
         echo(&format!("0 {} 1", caller::uid()), "/proc/self/uid_map")?;
         echo(&format!("0 {} 1", caller::gid()), "/proc/self/gid_map")?;
     }
-    let _ = echo("0", "/proc/self/oom_score_adj"); // an inherited -1000 would spare it for ever
+    let _ = echo("0", "/proc/self/oom_score_adj"); // else -1000 could be inherited
     step!(unshare(CloneFlags::CLONE_NEWCGROUP), "unshare --cgroup")
 }
 
@@ -265,11 +267,13 @@ struct Kept {
 /// follow the paths of ROOTFS: wherever its symlinks point, they can't lead out any more.
 fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     say("4. root file system");
-    // Else systemd's shared mounts would carry ours over to the host.
+    // systemd's mounts are shared: they would carry ours over to the host, and pivot_root refuses
+    // them.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
-    // 0, 1 and 2 may be the host's /dev/null: by these mounts nobody can change it.
+    // 0, 1 and 2 may be the host's /dev/null: opened again by a read-only mount, it can be used,
+    // and its mode not be changed.
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
     let volumes = mounts::make_volumes(&c.volumes)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
@@ -329,7 +333,8 @@ fn mount_root(c: &Container) -> Result<()> {
     )
 }
 
-/// Magic links of a procfs, such as /proc/1/root, are refused: they lead out (CVE-2024-21626).
+/// Magic links of a procfs, such as /proc/self/fd/N, are refused: they could lead out
+/// (CVE-2024-21626).
 pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
     let open = || Tree::Own.open_or_make(&c.workdir, make);
     step!(open().and_then(unistd::fchdir), "cd {}", c.workdir.display())
@@ -465,9 +470,11 @@ fn attend(
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
     talk::tell(to_child, ip)?;
-    if cgroup.is_some() {
+    // Not from another container's network: its iptables has no rules of the host's.
+    if cgroup.is_some() && c.network_of.is_none() {
         containers::sweep(containers::SOME); // of what killed husks left, while the child is busy
     }
+    terminal::wait_for_child(to_child, &signals)?;
     talk::wait_for_exec(to_child)?; // or for the step that has failed
     if !c.init {
         shield::check(pid, &c.command[0])?;

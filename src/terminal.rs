@@ -7,7 +7,7 @@ mod pty;
 mod signals;
 
 use crate::paths::by_number;
-use crate::step::{Result, attempt, error, step};
+use crate::step::{Error, Result, attempt, error, step};
 use crate::sys::{self, tty};
 use copying::{Copying, set_nonblocking};
 use nix::fcntl::{self, OFlag};
@@ -114,6 +114,16 @@ fn caller(wanted: &Wanted) -> Option<BorrowedFd<'static>> {
 /// From now on signals do nothing to husk until `Outside::attend` passes them on.
 pub fn hold_signals() -> Result<Signals> {
     attempt("signalfd", Signals::hold())
+}
+
+/// Waits for the child's word, or its end. It may take for ever: ROOTFS may be slow, and in `exec`
+/// whoever is in the container may stop the child. So a signal ends husk here, and with it the
+/// child.
+pub fn wait_for_child(child: &UnixStream, signals: &Signals) -> Result<()> {
+    signals.wait_for(child).map_err(|number| Error {
+        status: 128 + number as u8,
+        why: format!("signal {number} came before the command could run"),
+    })
 }
 
 /// Will the container have a terminal?

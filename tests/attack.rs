@@ -1372,6 +1372,8 @@ fn end_of_main_thread() {
 
     // Nor does it outlive the husk of an exec, in a container that goes on.
     let trap = ambush(&scene, &["sleep", "600000"], "");
+    let ps = || scene.start(&mut scene.husk(&["ps"])).wait().out;
+    until("the container to be its command", || ps().contains("/attack sleep"));
     let before = host.processes();
     let mut visitor =
         scene.start(&mut scene.husk(&["exec", "trap", "/attack", "end_of_main_thread"]));

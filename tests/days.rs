@@ -10,7 +10,7 @@ use debian::servers;
 use std::fs;
 use std::os::unix::fs::chown;
 
-/// A service in a detached container. Its files are volumes, and what it says goes to log/log.
+/// A service in a detached container. Its data is a volume, and what it says goes to log/log.
 struct Service<'a> {
     host: &'a Host,
     root: String,
@@ -20,19 +20,20 @@ struct Service<'a> {
 }
 
 impl Service<'_> {
-    /// Makes its directories, which belong to this user.
+    /// Makes its directories. One is this user's, and the container never sees the other.
     fn prepare(&self, owner: u32) {
         for name in ["data", "log"] {
             fs::create_dir(self.dir.join(name)).expect("mkdir");
-            chown(self.dir.join(name), Some(owner), Some(owner)).expect("chown");
         }
+        chown(self.dir.join("data"), Some(owner), Some(owner)).expect("chown");
     }
 
     fn start(&self) {
-        let volumes = ["data", "log"].map(|name| format!("{}/{name}:/{name}", self.dir.path()));
-        let first = ["run", "-d", "--name=service", "-v", &volumes[0], "-v", &volumes[1]];
-        let script = format!("exec 2>>/log/log >&2; {}", self.command);
-        let last = [self.root.as_str(), "bash", "-c", &script];
+        let volume = format!("{}/data:/data", self.dir.path());
+        let log = self.dir.join("log/log");
+        let log = log.to_str().expect("UTF-8");
+        let first = ["run", "-d", "--name=service", "--log", log, "-v", &volume];
+        let last = [self.root.as_str(), "bash", "-c", self.command];
         self.host.husk(&[&first, self.options, &last].concat()).ok();
     }
 
@@ -161,9 +162,7 @@ fn redis() {
         command: "exec redis-server --dir /data --save '3600 1'",
     };
     service.prepare(0);
-    for name in ["data", "log"] {
-        host.sh(&format!("chmod 1777 {}/{name}", service.dir.path())).ok();
-    }
+    host.sh(&format!("chmod 1777 {}/data", service.dir.path())).ok();
     service.start();
     service.ready("[ $(redis-cli ping) = PONG ]");
     let exec = service.exec("redis-cli set color $COLOR; id -un").ok();

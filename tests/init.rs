@@ -56,6 +56,20 @@ fn signals() {
         running.signal(signal);
         assert_eq!(running.wait().code, 128 + signal as i32);
     }
+    // Of husk's own none kills it: the container has them.
+    let script = "for s in ALRM PWR USR2 VTALRM WINCH IO 34 40 64; do trap \"echo got $s\" $s; done
+        echo ready; while :; do sleep 0.05; done";
+    for options in [&[][..], &["--init"]] {
+        let args = [&["run"], options, &[rootfs(), "sh", "-c", script]].concat();
+        let mut running = start(&mut host.husk_command(&args));
+        running.says("ready");
+        for signal in ["ALRM", "PWR", "USR2", "VTALRM", "WINCH", "IO", "34", "40", "64"] {
+            host.sh(&format!("kill -{signal} {}", running.pid())).ok();
+            running.says(&format!("got {signal}\n"));
+        }
+        host.kill_inits();
+        running.wait();
+    }
     // The control: `sleep` as PID 1 has no handler, and goes on.
     host.husk(&["run", "-d", "--name=x", rootfs(), "sleep", "1000"]).ok();
     host.husk(&["kill", "-s", "TERM", "x"]).ok();
@@ -103,6 +117,47 @@ fn nothing_of_husks() {
         assert_eq!(run(command.args(&words)).ok(), "tried");
     }
     assert_eq!(fingerprint(bin.path()), before, "husk's own file was changed");
+}
+
+/// What is typed reaches the command, once, and its foreground jobs as on any terminal.
+#[test]
+fn on_a_terminal() {
+    let host = host!();
+    let on_pty = |options: &[&str], script: &str| {
+        let args = [&["run"], options, &[rootfs(), "sh", "-c", script]].concat();
+        host.pty(host.husk_command(&args))
+    };
+    // Nobody but `sleep` is there, and it has no handler.
+    let mut pty = on_pty(&["--init"], "echo re''ady; exec sleep 1000");
+    pty.expect("ready");
+    pty.send("\x03");
+    assert_eq!(pty.end().1, 130);
+
+    let script = "n=0; trap 'n=$((n+1))' INT; echo re''ady; sleep 1; sleep 1; echo got $n; ps -o pid,tty,comm";
+    let mut pty = on_pty(&["--init"], script);
+    pty.expect("ready");
+    pty.send("\x03");
+    let (text, code) = pty.end();
+    assert!(text.contains("got 1\r\n") && code == 0, "{text}");
+    let init = text.lines().find(|line| line.contains("husk-init")).expect("PID 1");
+    assert!(init.contains('?'), "PID 1 has no terminal: {text}");
+
+    // Job control of a shell: ^Z, jobs, fg.
+    let mut pty = host.pty(host.husk_command(&["run", "--init", "-e", "PS1=in$ ", rootfs(), "sh"]));
+    pty.expect("in$ ");
+    pty.send("sleep 1000\n");
+    pty.expect("sleep 1000\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    pty.send("\x1a");
+    pty.expect("Stopped");
+    pty.expect("in$ ");
+    pty.send("fg\n");
+    pty.expect("sleep 1000");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    pty.send("\x03");
+    pty.expect("in$ ");
+    pty.send("exit 4\n");
+    assert_eq!(pty.end().1, 4);
 }
 
 #[test]
@@ -160,4 +215,13 @@ fn rootless() {
     let run = run(as_user(&mut command, 1000));
     assert!(run.code == 5 && run.out == "0\n", "{run}");
     assert_eq!(fingerprint(bin.path()), before, "husk's own file was changed");
+}
+
+/// husk's own memory knows paths of the host's, which the command has no business with.
+#[test]
+fn memory_of_pid_1() {
+    let host = host!();
+    let script = "head -c 1 /proc/1/environ; exec 3</proc/1/mem";
+    let run = host.husk(&["run", "--init", "--network", "none", rootfs(), "sh", "-c", script]);
+    assert!(run.code != 0 && run.err.contains("Permission denied"), "{run}");
 }

@@ -167,15 +167,16 @@ fn a_start_can_be_ended() {
     let host = host!();
     let dir = TempDir::new();
     let slow = dir.join("iptables");
-    fs::write(&slow, "#!/bin/sh\nexec sleep 100\n").expect("write");
+    let sleep = format!("sleep 100.{}", std::process::id()); // nobody else's
+    fs::write(&slow, format!("#!/bin/sh\nexec {sleep}\n")).expect("write");
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("chmod");
     let script = format!("PATH={}:$PATH exec $HUSK run $R true", dir.path());
     let husk = start(&mut host.sh_command(&script));
-    until("its iptables", || host.sh("ps -eo args | grep '^[s]leep 100'").code == 0);
+    until("its iptables", || host.sh(&format!("ps -eo args | grep -x '{sleep}'")).code == 0);
     kill(Pid::from_raw(husk.child.id() as i32), Signal::SIGTERM).expect("kill");
     let run = husk.wait();
     assert!(run.code == -15 || run.code == 143, "{run}");
-    host.sh("kill $(ps -eo pid,args | awk '/ sleep 100$/ {print $1}')").ok();
+    host.sh(&format!("kill $(ps -eo pid,args | awk '/ {sleep}$/ {{print $1}}')")).ok();
     host.inside(&[], &format!("{PING} 10.77.0.1")).ok();
     assert_network_complete(&host, "after the end of the first start");
     host.assert_clean();

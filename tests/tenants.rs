@@ -7,6 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::thread::sleep;
+use std::time::Duration;
 
 const UID: u32 = 1000;
 
@@ -184,5 +186,45 @@ fn exec_into_a_dying_container() {
             assert!(run.code == 137 || (run.code == 125 && is_told), "{run}");
         }
         running.wait();
+    }
+}
+
+/// An image whose links keep husk busy for minutes before there is a command: a signal ends it.
+#[test]
+fn signals_before_the_command() {
+    let host = host!();
+    let root = fresh_rootfs();
+    for number in 0..20 {
+        let to = format!("/x{}{}", number + 1, "/b".repeat(2000));
+        symlink(to, root.join(format!("x{number}"))).expect("ln -s");
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut busy = host.command("sh");
+        let script = "exec $HUSK run --network none --writable -w /x0 $R true";
+        busy.args(["-c", script]).env("HUSK", husk()).env("R", root.path());
+        let busy = start(&mut busy);
+        until("a child in the container", || !host.inits().is_empty());
+        sleep(Duration::from_millis(300)); // by now it makes directories
+        busy.signal(signal);
+        let run = busy.wait();
+        assert!([128 + signal as i32, -(signal as i32)].contains(&run.code), "{run}");
+    }
+}
+
+/// Where root has come by sudo from a user's session, husk/ is root's all the same.
+#[test]
+fn root_in_the_cgroup_of_a_user() {
+    let host = host!();
+    for dir in ["user", "user/app"] {
+        let dir = host.cgroup.join(dir);
+        fs::create_dir(&dir).expect("mkdir");
+        chown(&dir, Some(UID), Some(UID)).expect("chown");
+    }
+    let mut command = host.command_in("user/app", husk());
+    command.args(["run", "--network", "none", rootfs(), "true"]);
+    let run = run(&mut command);
+    assert_eq!(run.code, 0, "{run}");
+    for dir in ["user/app", "user"] {
+        fs::remove_dir(host.cgroup.join(dir)).expect("rmdir");
     }
 }

@@ -3,8 +3,10 @@
 use crate::sys::{self, tty};
 use libc::c_int;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 /// Those that are meant for husk itself. All others are passed on, real-time ones too.
 #[rustfmt::skip]
@@ -44,6 +46,28 @@ impl Signals {
         let code = i32::from_ne_bytes([e, f, g, h]);
         let number = c_int::from_ne_bytes([a, b, c, d]);
         (length == info.len()).then_some(Signal { number, is_typed: code == SI_KERNEL })
+    }
+}
+
+impl Signals {
+    /// Waits until there is something to read, or the end, at `socket`. Before that a signal ends
+    /// us as it would have before `hold`: its number is the error.
+    pub fn wait_for(&self, socket: &UnixStream) -> Result<(), c_int> {
+        let input = PollFlags::POLLIN;
+        loop {
+            let mut list = [PollFd::new(socket.as_fd(), input), PollFd::new(self.as_fd(), input)];
+            let found = poll(&mut list, PollTimeout::NONE);
+            let is_there = list[0].any() == Some(true);
+            if is_there || found.is_err_and(|errno| errno != Errno::EINTR) {
+                return Ok(());
+            }
+            let Some(signal) = self.next() else { continue };
+            match signal.number {
+                libc::SIGWINCH | libc::SIGURG | libc::SIGCONT => {}
+                libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => act_on(signal.number),
+                number => return Err(number),
+            }
+        }
     }
 }
 
