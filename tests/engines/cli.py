@@ -501,7 +501,9 @@ if IS_PODMAN:
         it = Container("--uidmap", "0:100000:1000", "--gidmap", "0:100000:1000").is_up()
         found = once("cat /proc/self/uid_map", "--userns", "container:" + it.name)
         equal(found.split(), ["0", "100000", "1000"])
-        it.remove()
+        # podman may not be done with the other one, and then meets EBUSY: with runc just as often.
+        remove = [*COMMAND, "rm", "-f", it.name]
+        until("its removal", lambda: subprocess.run(remove, capture_output=True).returncode == 0)
 
 else:
 
