@@ -45,8 +45,8 @@ pub enum Make {
     File,
 }
 
-/// How many symlinks lead to a path that is missing: as many as the kernel itself would follow.
-const MAX_LINKS: u32 = 40;
+/// How many names and symlinks may lead to a path that is missing: each takes some of our stack.
+const MOST: u32 = 1000;
 
 /// Whose paths they are. They are resolved without magic links: a procfs that was mounted among
 /// them would lead out by /proc/PID/root or /proc/PID/fd (CVE-2024-21626).
@@ -84,10 +84,10 @@ impl Tree<'_> {
     /// Opens an absolute path with O_PATH, and makes what is missing of it, as `mkdir -p` or
     /// `touch` would; also where a symlink points to what is missing.
     pub fn open_or_make(self, path: &Path, make: Make) -> Result<OwnedFd, Errno> {
-        self.follow(path, make, MAX_LINKS)
+        self.follow(path, make, MOST)
     }
 
-    fn follow(self, path: &Path, make: Make, links: u32) -> Result<OwnedFd, Errno> {
+    fn follow(self, path: &Path, make: Make, left: u32) -> Result<OwnedFd, Errno> {
         match self.open(path, OFlag::O_PATH, 0) {
             Err(Errno::ENOENT) if make != Make::Nothing => {}
             opened => return opened,
@@ -96,10 +96,10 @@ impl Tree<'_> {
             return Err(Errno::ENOENT);
         };
         let above = if above == Path::new("") { Path::new(".") } else { above };
-        let parent = self.follow(above, Make::Dir, links)?;
+        let left = left.checked_sub(1).ok_or(Errno::ELOOP)?;
+        let parent = self.follow(above, Make::Dir, left)?;
         if let Ok(link) = fcntl::readlinkat(&parent, name) {
-            let links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
-            return self.follow(&above.join(link), make, links);
+            return self.follow(&above.join(link), make, left);
         }
         if make == Make::File {
             let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;

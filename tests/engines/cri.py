@@ -27,7 +27,7 @@ from machine import (
 from report import equal, finish, holds, operation, shell, until
 
 RUNTIME, DIR, ROOTFS = sys.argv[1:]
-BOX, PAUSE = "docker.io/library/box:1", "docker.io/library/pause:1"
+BOX, PAUSE = "husk.test/box:1", "husk.test/pause:1"
 # As the real one: it waits, reaps whatever is left to it, and ends at SIGTERM.
 PAUSE_SCRIPT = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"
 SUBNET = "10.88.7"
