@@ -2,6 +2,8 @@
 //! takes and returns descriptors with owners. All `unsafe` of husk is here and in sys/.
 
 pub mod bpf;
+#[cfg(feature = "oci")]
+pub mod calls;
 pub mod tty;
 
 use crate::paths::c_string;

@@ -3,7 +3,6 @@
 //! it step by step: the runtime-spec of the Open Container Initiative. Built with the feature `oci`
 //! and called as husk-oci, the program does exactly what that file says, by the walk's functions.
 
-mod calls; // system calls that the walk does not need
 mod cgroup; // the container's cgroup, and how limits get into it
 mod child; // the child's story
 mod config; // config.json: reading it, and what is refused
@@ -48,6 +47,7 @@ mod words; // what parent and child say to each other
 
 use crate::caller::is_rootless;
 use crate::step::{Error, Result, error, print};
+use crate::sys::calls;
 use nix::unistd;
 use options::Given;
 use serde_json::Value;
