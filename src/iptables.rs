@@ -1,6 +1,6 @@
 //! iptables(8): the one program that husk runs for itself, once per host and for published ports.
 
-use crate::step::{Result, error, say_step};
+use crate::step::{Result, attempt, say_step};
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,8 +18,8 @@ impl Iptables {
 
     /// A rule in iptables' own words, of which none has a space in it.
     pub fn rule(&self, rule: &str) -> Result<()> {
-        let outcome = self.run(rule);
-        outcome.map(drop).map_err(|why| error(format!("iptables -w {rule}: {why}")))
+        attempt(format_args!("iptables -w {rule}"), self.run(rule))?;
+        Ok(())
     }
 
     /// The same, but it does not matter whether it works: mostly it is to delete something.
