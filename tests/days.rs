@@ -187,8 +187,8 @@ fn two_hundred_jobs() {
         fs::write(dir.join(format!("in/{number}")), format!("job {number}\n")).expect("write");
     }
     let script = format!(
-        "seq 0 199 | xargs -P 4 -I N $HUSK run -v {0}/in:/in:ro -v {0}/out:/out --tmpfs /work \
-         -w /work $R sh -c 'cp /in/N . && tr a-z A-Z < N > /out/N && echo done'",
+        "seq 0 199 | xargs -P 4 -I @ $HUSK run -v {0}/in:/in:ro -v {0}/out:/out --tmpfs /work \
+         -w /work $R sh -c 'cp /in/@ . && tr a-z A-Z < @ > /out/@ && echo done'",
         dir.path()
     );
     let run = host.sh(&script).ok();
