@@ -137,7 +137,9 @@ fn hint(errno: Errno) -> Option<&'static str> {
             Some("this kernel is too old, or a seccomp filter hides it: husk needs Linux 5.14")
         }
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
-        Errno::EPIPE => Some("it was killed in its start: by husk stop, or is --memory too small?"),
+        Errno::EPIPE | Errno::ESRCH => {
+            Some("it was killed in its start: by husk stop, or is --memory too small?")
+        }
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
         _ => None,
     }
