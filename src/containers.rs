@@ -184,14 +184,6 @@ impl Cgroup {
         }
     }
 
-    /// In the child: the lock is the parent's alone. Else it would last until exec, whatever has
-    /// become of husk. (The rest is never dropped: this process ends in exec or exit.)
-    pub fn forget_lock(self) {
-        let Cgroup { dir, fd, lock } = self;
-        drop(lock);
-        std::mem::forget((dir, fd));
-    }
-
     /// Until its execve(2) the child is husk. Only after that `husk exec` may enter, which waits
     /// for a lock for reading; and a detached container needs no husk any more, which its mark
     /// says.

@@ -27,7 +27,7 @@ mod ports; //       ports of the host's that lead to a container
 mod rlimits; //     limits of a process
 mod shield; //      nobody in a container writes to husk's own file
 mod step; //        `step!`: say it, do it, name it when it fails
-mod sys; //         system calls that std and nix lack; all `unsafe`
+mod sys; //         system calls that std and nix lack
 mod sysctl; //      settings of the container's network
 mod talk; //        what parent and child say to each other
 mod terminal; //    what 0, 1 and 2 are in there, and the copying; signals
@@ -123,12 +123,13 @@ impl Container {
 
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
-    cgroups::check_proc()?;
+    cgroups::check_proc()?; // the numbers in /proc must be those of our own processes
     shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
     let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
-    containers::join_network(c.network_of.as_deref())?;
+    containers::join_network(c.network_of.as_deref())?; // with it the child will be in there, too
     let cgroup = create_cgroup(c)?; // 1
-    let outcome = match clone(c.namespaces, cgroup.as_ref()) {
+    let cloned = clone(c.namespaces, cgroup.as_ref()); // 2
+    let outcome = match cloned {
         Ok((0, to_parent)) => {
             // This is the child, in a copy of all that. It comes back only if a step has failed.
             let Err(why) = become_container(c, &to_parent, &mut inside); // 2 to 7
