@@ -277,6 +277,8 @@ fn signals_are_passed_on() {
     let mut command = host.husk_command(&["run", "-v", &volume, rootfs(), "/tty", "signals"]);
     let mut running = start(&mut command);
     running.says("ready\n");
+    let inits = host.inits();
+    let [program] = inits[..] else { panic!("{inits:?}") };
     let own = [9, 19, 17, 13, 11, 7, 8, 4, 5, 32, 33];
     for number in (1..=64).filter(|number| !own.contains(number)) {
         // SAFETY: integers only.
@@ -287,6 +289,11 @@ fn signals_are_passed_on() {
             until("husk to stop", || {
                 let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+            });
+            // SIGCONT would take back one that the program has not had yet: signal(7).
+            until("the program to have had it", || {
+                let status = fs::read_to_string(format!("/proc/{program}/status"));
+                status.unwrap_or_default().contains("ShdPnd:\t0000000000000000")
             });
             kill(pid, Signal::SIGCONT).expect("kill");
         }
