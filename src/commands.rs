@@ -154,6 +154,7 @@ fn become_command(
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?;
+    talk::announce_exec(parent)?;
     execute(c, &user, inside)
 }
 

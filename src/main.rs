@@ -168,6 +168,7 @@ fn become_container(
     if c.init {
         init::stay_behind(&c.command)?;
     }
+    talk::announce_exec(to_parent)?;
     execute(c, &user, inside) // 7
 }
 

@@ -34,7 +34,17 @@ pub fn check_parent(parent: &UnixStream) -> Result<()> {
     }
 }
 
-/// The child's last word: its exit status, and why.
+/// No error's exit status.
+const ABOUT_TO_EXEC: u8 = 0;
+
+/// The child's word just before execve(2): whatever ends it from now on has ended the command.
+pub fn announce_exec(parent: &UnixStream) -> Result<()> {
+    let sent = || socket::send(parent.as_raw_fd(), &[ABOUT_TO_EXEC], MsgFlags::MSG_NOSIGNAL);
+    step!(sent(), "sendto (the command is next)")?;
+    Ok(())
+}
+
+/// The child's last word, if it can't become its command: its exit status, and why.
 pub fn fail(parent: &UnixStream, error: Error) -> ! {
     let report = [&[error.status], error.why.as_bytes()].concat();
     let _ = socket::send(parent.as_raw_fd(), &report, MsgFlags::MSG_NOSIGNAL);
@@ -43,15 +53,30 @@ pub fn fail(parent: &UnixStream, error: Error) -> ! {
 
 /// Waits until the child is its command: execve(2) closes the socket. Before that, an error comes
 /// through it.
-pub fn wait_for_exec(mut child: &UnixStream) -> Result<()> {
-    let mut report = vec![];
-    let _ = child.read_to_end(&mut report);
-    let Some((status, why)) = report.split_first() else { return Ok(()) };
-    Err(Error { status: *status, why: String::from_utf8_lossy(why).into() })
+pub fn wait_for_exec(child: &UnixStream) -> Result<()> {
+    match hear(child) {
+        (_, Some(why)) => Err(why),
+        (true, None) => Ok(()),
+        (false, None) => attempt("the container's first process", Err(Errno::EPIPE)),
+    }
 }
 
 /// Ends a child that can't become its command. Its own reason comes before ours.
 pub fn give_up(pid: i32, child: &UnixStream, why: Error) -> Error {
     let _ = sys::kill(pid, libc::SIGKILL);
-    wait_for_exec(child).err().unwrap_or(why)
+    let (_, own) = hear(child);
+    own.unwrap_or(why)
+}
+
+/// All that the child has to say: did it come as far as execve(2), and what failed, if anything?
+fn hear(mut child: &UnixStream) -> (bool, Option<Error>) {
+    let mut words = vec![];
+    let _ = child.read_to_end(&mut words);
+    let has_announced = words.first() == Some(&ABOUT_TO_EXEC);
+    if has_announced {
+        words.remove(0);
+    }
+    let Some((status, why)) = words.split_first() else { return (has_announced, None) };
+    let why = String::from_utf8_lossy(why).into();
+    (has_announced, Some(Error { status: *status, why }))
 }

@@ -116,11 +116,11 @@ pub fn hold_signals() -> Result<Signals> {
     attempt("signalfd", Signals::hold())
 }
 
-/// Waits for the child's word, or its end. It may take for ever: ROOTFS may be slow, and in `exec`
-/// whoever is in the container may stop the child. So a signal ends husk here, and with it the
-/// child.
+/// Waits until the child has closed its end of the socket: it is the command, or gone. It may take
+/// for ever: ROOTFS may be slow, and in `exec` whoever is in the container may stop the child. So a
+/// signal ends husk here, and with it the child.
 pub fn wait_for_child(child: &UnixStream, signals: &Signals) -> Result<()> {
-    signals.wait_for(child).map_err(|number| Error {
+    signals.wait_for_end(child).map_err(|number| Error {
         status: 128 + number as u8,
         why: format!("signal {number} came before the command could run"),
     })

@@ -522,6 +522,30 @@ fn clone_refused() {
     recovers(&host);
 }
 
+/// Whatever ends the child before it is its command, such as the kernel for want of memory: that is
+/// no end of the command's.
+#[test]
+fn child_killed_before_exec() {
+    let host = host!();
+    let web = host.husk(&["run", "-d", rootfs(), "sleep", "1000"]).ok();
+    for call in ["sethostname", "pivot_root", "setresgid", "seccomp"] {
+        let what = format!("{call}:signal=KILL"); // no other one reaches a PID 1 in its start
+        for options in [&["run"][..], &["run", "-d"], &["run", "--network=none", "-u", "7"]] {
+            let args = [options, &[rootfs(), "true"]].concat();
+            let (run, _) = injected(&host, &what, &args);
+            run.refused(125, &["it was killed in its start"]);
+            assert_eq!(host.containers().len(), 1, "{what}");
+        }
+    }
+    for signal in ["KILL", "SEGV", "TERM"] {
+        let what = format!("setresgid:signal={signal}");
+        let (run, _) = injected(&host, &what, &["exec", &web, "true"]);
+        run.refused(125, &["it was killed in its start"]);
+    }
+    host.husk(&["stop", "-t0", &web]).ok();
+    host.assert_clean();
+}
+
 /// The calls by which husk does its work, each of which can fail for reasons of its own.
 const CALLS: &str = "socketpair clone3 mkdir flock openat open openat2 unshare sethostname mount \
     umount2 mkdirat open_tree mount_setattr move_mount fsopen fsconfig fsmount pivot_root chdir \

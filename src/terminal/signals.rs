@@ -50,15 +50,15 @@ impl Signals {
 }
 
 impl Signals {
-    /// Waits until there is something to read, or the end, at `socket`. Before that a signal ends
-    /// us as it would have before `hold`: its number is the error.
-    pub fn wait_for(&self, socket: &UnixStream) -> Result<(), c_int> {
-        let input = PollFlags::POLLIN;
+    /// Waits until the other end of `socket` is closed: poll(2) always tells that. Before it a
+    /// signal ends us as it would have before `hold`: its number is the error.
+    pub fn wait_for_end(&self, socket: &UnixStream) -> Result<(), c_int> {
+        let (none, input) = (PollFlags::empty(), PollFlags::POLLIN);
         loop {
-            let mut list = [PollFd::new(socket.as_fd(), input), PollFd::new(self.as_fd(), input)];
+            let mut list = [PollFd::new(socket.as_fd(), none), PollFd::new(self.as_fd(), input)];
             let found = poll(&mut list, PollTimeout::NONE);
-            let is_there = list[0].any() == Some(true);
-            if is_there || found.is_err_and(|errno| errno != Errno::EINTR) {
+            let is_closed = list[0].any() == Some(true);
+            if is_closed || found.is_err_and(|errno| errno != Errno::EINTR) {
                 return Ok(());
             }
             let Some(signal) = self.next() else { continue };
