@@ -323,3 +323,17 @@ fn resources_that_are_applied() {
     ));
     assert_eq!(file("io.max"), format!("{device} rbps=600 wbps=max riops=max wiops=300"));
 }
+
+/// runtime.md, "Create" and "Start": an error is told. A child that was killed before it was the
+/// program is one, and no end of the program's.
+#[test]
+fn child_killed_before_exec() {
+    oci!(host, b);
+    b.command("true");
+    for call in ["sethostname", "pivot_root", "capset"] {
+        let inject = format!("-e trace={call} -e inject={call}:signal=KILL");
+        let strace = format!("strace -f -qq -o /dev/null {inject}");
+        b.refuses(&format!("{strace} $OCI run --bundle $B one"), &["killed in its start"]);
+    }
+    assert_eq!(b.sh("$OCI list -q").ok(), "");
+}

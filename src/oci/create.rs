@@ -8,7 +8,7 @@ use super::root::{self, Sources};
 use super::spawn::{Beside, Child, launch};
 use super::state::{Home, start_time};
 use super::verbs::{end, remove};
-use super::words::{hear, tell, wait_for_word};
+use super::words::{tell, wait_for_exec, wait_for_word};
 use super::{
     SPEC_VERSION, cgroup, config, device_rules, fail, hooks, idmap, is_nothing, limits, log,
     netdevices,
@@ -150,7 +150,7 @@ fn until_started(plan: &Plan, child: &Child) -> Result<()> {
         home.publish()?; // whoever kills us later, it can be found
     }
     let _ = tell(&child.socket, "go on");
-    hear(&child.socket)?;
+    wait_for_exec(&child.socket)?;
     if shield::is_husk(child.pid) {
         return fail("process.args: is husk itself");
     }
@@ -168,7 +168,7 @@ pub fn start(home: Home, _: &Given) -> Result<u8> {
     }
     let path = home.start_path();
     let child = step!(UnixStream::connect(&path), "connect {}", path.display())?;
-    hear(&child)?;
+    wait_for_exec(&child)?;
     step!(fs::remove_file(&path), "rm {}", path.display())?;
     home.unlock()?; // the hooks may enter it
     if let Err(why) = hooks::run(&home, "poststart", "running", &[]) {

@@ -61,6 +61,7 @@ pub fn enter(plan: &Plan, parent: &UnixStream, mut inside: Option<Inside>) -> Re
         let env = list_of(process.env()); // the hooks are the container's own programs
         hooks::run(&plan.home, "startContainer", "created", env)?;
     }
+    tell(parent, "the command is next")?;
     match &mut inside {
         Some(inside) => inside.connect()?,
         None => allow_signals(),

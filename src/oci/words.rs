@@ -21,8 +21,17 @@ pub fn wait_for_word(other: &UnixStream) -> Result<()> {
     if hear(other)? { Ok(()) } else { Err(error("the other side is gone")) }
 }
 
+/// Waits until the child is its command: it tells when that is next, and execve(2) closes the
+/// socket.
+pub fn wait_for_exec(child: &UnixStream) -> Result<()> {
+    if !hear(child)? {
+        return Err(error("the container's first process was killed in its start"));
+    }
+    hear(child).map(drop)
+}
+
 /// Anything but that word is the child's error; false is its end or its exec.
-pub fn hear(mut other: &UnixStream) -> Result<bool> {
+fn hear(mut other: &UnixStream) -> Result<bool> {
     let mut word = [GO_ON];
     let is_there = other.read_exact(&mut word).is_ok();
     if word == [GO_ON] {
