@@ -158,8 +158,9 @@ fn make_install_uninstall_and_dist() {
     // The scripts need nothing of the sources.
     let scripts = clone.installed("share/husk/rootfs-scripts");
     let dir = TempDir::new();
+    copy_busybox(&dir);
     let mut command = host.sh_command(
-        "cd $D && \"$S\"/busybox.sh r 2>log && \"$S\"/pack.sh r packed echo packed 2>log &&
+        "cd $D && PATH=$D:$PATH \"$S\"/busybox.sh r 2>log && \"$S\"/pack.sh r packed echo packed 2>log &&
         HUSK_OPTIONS='--network none' XDG_CACHE_HOME=$D ./packed 2>log",
     );
     command.env("D", dir.path()).env("S", &scripts).env_remove("HUSK");

@@ -22,6 +22,7 @@ impl<'a> Place<'a> {
         let dir = husk_for_all();
         let scripts = format!("{SOURCE}/rootfs-scripts");
         run(Command::new("cp").args(["-r", &scripts, dir.path()])).ok();
+        copy_busybox(&dir);
         chown(dir.path(), Some(owner), Some(owner)).expect("chown");
         Place { host, dir, owner }
     }

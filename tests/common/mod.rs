@@ -156,6 +156,13 @@ pub fn rootfs() -> &'static str {
     })
 }
 
+/// For busybox.sh in a host of a test's own, which no package can be downloaded to: a directory of
+/// PATH gets a static busybox.
+pub fn copy_busybox(dir: &Path) {
+    let busybox = Path::new(rootfs()).join("bin/busybox");
+    fs::copy(busybox, dir.join("busybox.static")).expect("cp");
+}
+
 /// A copy of it that one test may change, or fill with traps.
 pub fn fresh_rootfs() -> TempDir {
     let dir = TempDir::new();
