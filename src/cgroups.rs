@@ -14,6 +14,17 @@ use std::time::{Duration, Instant};
 /// Where systemd mounts it: alone, or beside cgroup 1.
 const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// Why a cgroup has no such file as `memory.max`. Never in the words of ENOENT, by which engines
+/// know a missing command.
+pub fn why_missing(dir: &Path, file: &str) -> String {
+    let controller = file.split('.').next().unwrap_or_default();
+    let all = cat(dir.join("cgroup.controllers")).unwrap_or_default();
+    if all.split_whitespace().any(|one| one == controller) {
+        return format!("{file}: this kernel's {controller} controller has none");
+    }
+    format!("{file}: no {controller} controller in cgroup 2 here")
+}
+
 /// Where cgroup2 is mounted, if husk's own cgroup is `own` below that. What begins outside of our
 /// cgroup namespace ("/..") is taken only if there is no other.
 pub fn mount_point(own: &Path) -> Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! The command line becomes a `Container`; and the help text. docker's names, docker's habits.
 
 mod docker;
+mod limits;
 mod values;
 mod words;
 
@@ -17,10 +18,9 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
-use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use values::{cpu_time, limit, name, signal, size, storage, user, volume};
+use values::{name, signal, user, volume};
 use words::Line;
 
 pub const HELP: &str = "\
@@ -130,7 +130,7 @@ fn parse_run(mut line: Line) -> Result<Command> {
     }
     let rootfs = line.words.pop_front().ok_or_else(|| error("run: expected a ROOTFS"))?;
     c.rootfs = open_rootfs(&rootfs)?;
-    if c.terminal.log.is_some() && !c.detach {
+    if c.terminal.log.is_some() && !c.terminal.detach {
         return Err(error("--log: expected --detach, too"));
     }
     if c.writable && c.read_only {
@@ -196,7 +196,6 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
         "-h" | "--hostname" => c.hostname = line.read("NAME (letters, digits, _.-)", name)?,
         "-d" | "--detach" => {
             line.flag()?;
-            c.detach = true;
             c.terminal.detach = true;
         }
         "--log" => c.terminal.log = Some(line.value("FILE")?.into()),
@@ -215,28 +214,10 @@ fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<(
             line.flag()?;
             c.writable = true;
         }
-        "-m" | "--memory" => {
-            let size = line.read("SIZE (64m)", size)?;
-            c.limits.push(("memory.max".into(), size.clone()));
-            c.memory = Some(size);
-        }
-        "--storage-opt" => c.storage = Some(line.read("size=SIZE (size=2g)", storage)?),
-        "--cpus" => c.limits.push(("cpu.max".into(), line.read("NUMBER (0.5)", cpu_time)?)),
-        "--pids-limit" => {
-            let most = line.read("NUMBER", |text| text.parse::<NonZero<u32>>().ok())?;
-            c.limits.push(("pids.max".into(), most.to_string()));
-        }
-        "--cgroup" => {
-            let (file, value) = line.read("FILE=VALUE", limit)?;
-            if file == "memory.max" {
-                c.memory = size(&value);
-            }
-            c.limits.push((file, value));
-        }
         "--network" => network(c, line)?,
         "--cap-add" => asked.added |= line.read("NAME (or ALL)", capability)?,
         "--cap-drop" => asked.dropped |= line.read("NAME (or ALL)", capability)?,
-        _ => docker::run_option(c, asked, line)?,
+        _ => limits::option(c, asked, line)?,
     }
     Ok(())
 }

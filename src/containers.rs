@@ -77,9 +77,18 @@ const EXEC: &str = "husk-exec";
 
 /// The mark of what goes on when its husk has ended: the sticky bit of its directory.
 const DETACHED: u32 = 0o1755;
+/// The same of one that ports of the host's lead to: when it has ended, no start may wait long
+/// before it takes them back.
+const DETACHED_WITH_PORTS: u32 = 0o3755;
 
 fn is_marked(meta: &fs::Metadata) -> bool {
     meta.mode() & DETACHED == DETACHED
+}
+
+/// A quiet one has nothing in it but its processes, so only an empty directory may be left of it.
+/// Each directory has two links, its name and its ".", and one for each in it, as an exec's.
+fn is_quiet(meta: &fs::Metadata) -> bool {
+    meta.mode() & 0o7777 == DETACHED && meta.nlink() == 2
 }
 
 /// The mark of a container that ports of the host's lead to, an attribute that says which.
@@ -192,8 +201,10 @@ impl Cgroup {
         if !is_detached {
             return Ok(());
         }
-        let mark = Permissions::from_mode(DETACHED);
-        step!(fs::set_permissions(&self.dir, mark), "chmod 1755 {}", self.dir.display())
+        let has_ports = sys::fgetxattr(&self.fd, PUBLISHED).is_ok();
+        let mode = if has_ports { DETACHED_WITH_PORTS } else { DETACHED };
+        let mark = Permissions::from_mode(mode);
+        step!(fs::set_permissions(&self.dir, mark), "chmod {mode:o} {}", self.dir.display())
     }
 
     /// Nobody enters any more.
@@ -237,9 +248,7 @@ pub fn sweep(mut most: usize) -> Vec<PathBuf> {
     dirs.rotate_left(first);
     let mut kept = vec![];
     for dir in dirs {
-        // Each directory has two links, its name and its ".", and one for each in it, as an exec's.
-        let meta = fs::metadata(&dir);
-        let can_wait = meta.is_ok_and(|meta| is_marked(&meta) && meta.nlink() == 2);
+        let can_wait = fs::metadata(&dir).is_ok_and(|meta| is_quiet(&meta));
         if can_wait && most == 0 {
             kept.push(dir);
             continue;

@@ -2,7 +2,9 @@
 //! This file is that shell, in the order in which `husk run` puts it on: it can be read alone, from
 //! the first line to the last. README.md has a chapter for each numbered section. The other files
 //! make this one safe and comfortable, and may be skipped; here they are with a line each. The
-//! story begins at `run`.
+//! story begins at `run`. Of step.rs: `say` prints a heading of --explain, `say_step` a line of it;
+//! `step!` prints its sentence, makes the call, and puts the sentence before an error; `attempt`
+//! does that without printing; `echo` is the step that writes to a file.
 
 mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
@@ -107,17 +109,12 @@ pub struct Container {
     command: Vec<CString>,
     init: bool, // PID 1 is husk's
     stop_signal: i32,
-    detach: bool,
     terminal: terminal::Wanted,
 }
 
 impl Container {
     fn shares_network(&self) -> bool {
         (self.namespaces & libc::CLONE_NEWNET) == 0
-    }
-
-    fn uses_host_network(&self) -> bool {
-        self.shares_network() && self.network_of.is_none()
     }
 }
 
@@ -158,10 +155,10 @@ fn become_container(
     sys::close_others(3, &needed);
     finish_namespaces(c)?; // 2
     set_hostname(c)?; // 3
-    let mut kept = build_root(c, inside)?; // 4
+    let mut opened = build_root(c, inside)?; // 4
     let ip = talk::wait_for_word(to_parent)?;
-    configure_network(c, ip, &mut kept)?; // 5
-    sysctl::set(&kept.sysctl, &c.sysctls)?;
+    configure_network(c, ip, &mut opened)?; // 5
+    sysctl::set(&opened.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, to_parent)?; // 6
@@ -178,11 +175,12 @@ fn become_container(
 fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
     say("1. cgroup: the budget");
     let husk = match containers::husk_dir() {
-        // An ordinary user may have no cgroup: what does not need one goes on without.
-        Err(_) if is_rootless() && c.limits.is_empty() && !c.detach => return Ok(None),
-        husk => husk?,
+        Ok(husk) => husk,
+        // An ordinary user may have no cgroup: a container that needs none runs without.
+        Err(_) if is_rootless() && c.limits.is_empty() && !c.terminal.detach => return Ok(None),
+        Err(why) => return Err(why),
     };
-    containers::enter(&husk, &c.limits)?;
+    containers::enter(&husk, &c.limits)?; // now it is the working directory
     let cgroup = Cgroup::create(&c.name)?;
     if let Err(why) = set_limits(c, &cgroup) {
         cgroup.remove();
@@ -198,8 +196,7 @@ fn set_limits(c: &Container, cgroup: &Cgroup) -> Result<()> {
     for (file, value) in &c.limits {
         let path = dir.join(file);
         if !path.exists() {
-            let controller = file.split('.').next().unwrap_or_default();
-            return Err(error(format!("{file}: no {controller} controller in cgroup 2 here")));
+            return Err(error(cgroups::why_missing(dir, file)));
         }
         echo(value, path)?;
     }
@@ -216,21 +213,21 @@ pub const NAMESPACES: i32 = libc::CLONE_NEWPID // processes: in there the child 
     | libc::CLONE_NEWNS // mounts, copies of ours
     | libc::CLONE_NEWNET // interfaces (none but lo), addresses, routes, ports
     | libc::CLONE_NEWUTS // the host name
-    | libc::CLONE_NEWIPC; // System V shared memory, message queues
+    | libc::CLONE_NEWIPC; // System V IPC, message queues
 
 /// Starts a child in new namespaces and in its cgroup. Like fork(2) it returns twice: `(0, parent)`
 /// in the child and `(pid, child)` in the parent, each with its end of a socket to the other.
 pub fn clone(namespaces: i32, cgroup: Option<&Cgroup>) -> Result<(i32, UnixStream)> {
     say("2. clone: new namespaces");
     let (ours, theirs) = attempt("socketpair", UnixStream::pair())?;
-    let dir = cgroup.map(|cgroup| cgroup.fd.as_fd());
+    let into = cgroup.map(|cgroup| cgroup.fd.as_fd()); // CLONE_INTO_CGROUP
     let flags = CloneFlags::from_bits_retain(namespaces);
-    let pid = step!(sys::clone3(namespaces, dir), "clone3 {flags:?}")?;
+    let pid = step!(sys::clone3(namespaces, into), "clone3 {flags:?}")?;
     if pid > 0 {
         return Ok((pid, ours));
     }
     step::rename_narrator("child");
-    Ok((0, theirs)) // `ours` is closed here: so the child can read when the parent is gone
+    Ok((0, theirs)) // `ours` is closed here: so the child reads the end when the parent is gone
 }
 
 /// What clone3 could not do. A user namespace has no ids yet, if there is one. And a new cgroup
@@ -259,32 +256,33 @@ fn set_hostname(c: &Container) -> Result<()> {
 const NONE: Option<&str> = None;
 
 /// Opened in section 4 for section 5: by then ROOTFS could steer the paths to them.
-struct Kept {
+struct Opened {
     hosts: File,     // /etc/hosts
     sysctl: OwnedFd, // /proc/sys, before it is covered
 }
 
-/// The mounts of the new root are made while the host can be seen, but detached: attached to no
+/// What is mounted on the new root is made while the host can be seen, but detached: attached to no
 /// path yet. Then pivot_root and umount put the host out of reach, and only then does anything
 /// follow the paths of ROOTFS: wherever its symlinks point, they can't lead out any more.
-fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
+fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
     say("4. root file system");
     // systemd's mounts are shared: they would carry ours over to the host, and pivot_root refuses
     // them.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
-    // 0, 1 and 2 may be the host's /dev/null: opened again by a read-only mount, it can be used,
-    // and its mode not be changed.
+    // 0, 1 and 2 may be the host's /dev/null: opened again through a read-only mount it can be read
+    // and written, but fchmod(2) fails.
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
     let volumes = mounts::make_volumes(&c.volumes)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
     // hostname, hosts and resolv.conf are written there.
-    let files = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, c.uses_host_network());
-    let others = mounts::make_files("/etc", &files, c.read_only)?;
+    let is_on_host = c.shares_network() && c.network_of.is_none();
+    let texts = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, is_on_host);
+    let files = mounts::make_files("/etc", &texts, c.read_only)?;
     let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
-    mounts.extend(mounts::sort(others, volumes));
+    mounts.extend(mounts::sort(files, volumes));
     // A procfs shows the processes of the PID namespace in which it is made, proc(5).
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -297,13 +295,13 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Kept> {
     step!(umount2(".", MntFlags::MNT_DETACH), "umount --lazy .")?;
     mounts::place_all(&mounts)?;
     let console = inside.open_pty(&mounts[mounts::DEVPTS].mount)?;
-    mounts::place_console(console, &mounts[0].mount)?;
+    mounts::place_console(console, &mounts[mounts::DEV].mount)?;
     enter_workdir(c, Make::Dir)?;
     if c.read_only {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
         step!(mount(NONE, "/", NONE, flags, NONE), "mount -o remount,bind,ro,nodev /")?;
     }
-    Ok(Kept { hosts, sysctl })
+    Ok(Opened { hosts, sysctl })
 }
 
 /// The root is an overlay of what the container changes (upper) over ROOTFS, which is ".": so its
@@ -338,8 +336,9 @@ fn mount_root(c: &Container) -> Result<()> {
 /// Magic links of a procfs, such as /proc/self/fd/N, are refused: they could lead out
 /// (CVE-2024-21626).
 pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
-    let open = || Tree::Own.open_or_make(&c.workdir, make);
-    step!(open().and_then(unistd::fchdir), "cd {}", c.workdir.display())
+    let shown = c.workdir.display();
+    let dir = attempt(format_args!("cd {shown}"), Tree::Own.open_or_make(&c.workdir, make))?;
+    step!(unistd::fchdir(dir), "cd {shown}")
 }
 
 // ---- 5. network ---------------------------------------------------------------------------------
@@ -371,21 +370,21 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     }
 }
 
-/// The container's side: an interface is configured from inside its namespace. eth0 is there, or
-/// the parent's word would not have come.
-fn configure_network(c: &Container, ip: Ipv4Addr, kept: &mut Kept) -> Result<()> {
+/// The container's side, by a socket that is opened in its network namespace. eth0 is there, or the
+/// parent's word would not have come.
+fn configure_network(c: &Container, ip: Ipv4Addr, opened: &mut Opened) -> Result<()> {
     say("5. network");
     let names = etc::own_line(&c.hostname, ip);
-    step!(writeln!(kept.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
+    step!(writeln!(opened.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
     if c.shares_network() {
         return Ok(());
     }
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
+    sysctl::set_defaults(&opened.sysctl, is_rootless())?;
     if ip == NOWHERE {
         return Ok(());
     }
-    sysctl::set_network(&kept.sysctl)?;
     step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     bridge::meet_gateway(&own)?;
@@ -401,7 +400,7 @@ pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<(
     say("6. lock-down");
     rlimits::set(&c.ulimits)?;
     let kept = limit_capabilities(c.capabilities)?;
-    let User { uid, gid, ref groups, .. } = *user;
+    let (uid, gid, groups) = (user.uid, user.gid, &user.groups);
     if !is_rootless() {
         step!(unistd::setgroups(groups), "setpriv --groups {groups:?}")?;
     }
@@ -409,8 +408,8 @@ pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<(
     step!(unistd::setresuid(uid, uid, uid), "setpriv --reuid {uid}")?;
     let effective = if uid.is_root() { kept } else { 0 };
     step!(sys::capset(effective), "capset 0x{effective:x}")?;
-    step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?; // no program gives it more
-    if !c.detach {
+    step!(prctl::set_no_new_privs(), "setpriv --no-new-privs")?; // execve can add none any more
+    if !c.terminal.detach {
         // So late because a change of ids clears it.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
         talk::check_parent(to_parent)?;
@@ -424,14 +423,14 @@ pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<(
 fn limit_capabilities(wanted: u64) -> Result<u64> {
     say_step(format_args!("setpriv --bounding-set (of 0x{wanted:x})"));
     let mut kept = 0;
-    for number in 0..63 {
-        let is_wanted = (wanted >> number) & 1 == 1;
-        let answer = if is_wanted { sys::capbset_read(number) } else { sys::capbset_drop(number) };
-        let is_held = match answer {
+    for number in 0..64 {
+        let is_held = match sys::capbset_read(number) {
             Err(Errno::EINVAL) => break, // past the last that this kernel knows
-            answer => attempt("setpriv --bounding-set", answer)?,
+            answer => attempt("prctl PR_CAPBSET_READ", answer)?,
         };
-        if is_held {
+        if (wanted >> number) & 1 == 0 {
+            attempt("prctl PR_CAPBSET_DROP", sys::capbset_drop(number))?;
+        } else if is_held {
             kept |= 1 << number;
         }
     }
@@ -474,7 +473,7 @@ fn attend(
     talk::tell(to_child, ip)?;
     // Not from another container's network: its iptables has no rules of the host's.
     if cgroup.is_some() && c.network_of.is_none() {
-        containers::sweep(containers::SOME); // of what killed husks left, while the child is busy
+        containers::sweep(containers::SOME); // after husks that were killed, as we have the time
     }
     terminal::wait_for_child(to_child, &signals)?;
     talk::wait_for_exec(to_child)?; // or for the step that has failed
@@ -482,13 +481,14 @@ fn attend(
         shield::check(pid, &c.command[0])?;
     }
     if let Some(cgroup) = cgroup {
-        cgroup.share(c.detach)?; // `husk exec` may enter, now that no code of husk's runs in there
+        cgroup.share(c.terminal.detach)?; // as the child is its command, `husk exec` may enter
     }
-    if !c.detach {
+    if !c.terminal.detach {
         return wait(pid, outside, &signals);
     }
     step::print(&format!("{}\n", c.name))?;
-    outside.keep_log(pid, &signals)?; // a copy of us does, while our caller hears that all is well
+    // With --log it forks: this process ends there, with 0, and the copy comes back at the end.
+    outside.keep_log(pid, &signals)?;
     Ok(0)
 }
 
@@ -504,8 +504,8 @@ pub fn wait(pid: i32, outside: Outside, signals: &Signals) -> Result<u8> {
 fn clean_up(c: &Container, cgroup: Option<Cgroup>, has_worked: bool) {
     if !has_worked {
         step::fall_silent(); // the step that failed has the last word
-    } else if c.detach && c.terminal.log.is_none() {
-        return;
+    } else if c.terminal.detach && c.terminal.log.is_none() {
+        return; // it goes on without us
     }
     say("8. wait, exit status, clean-up");
     if let Some(cgroup) = cgroup {

@@ -18,14 +18,18 @@ use std::path::{Path, PathBuf};
 /// below the last absolute one.
 pub type Row = [&'static str; 3];
 
-/// Which of these is the containers' terminals.
-pub const DEVPTS: usize = 1;
-pub const DEV: [Row; 4] = [
+/// /dev, and what is right in it, by names without a slash.
+pub const DEV_MOUNTS: [Row; 4] = [
     ["tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=64m,nr_inodes=16k"],
     ["devpts", "pts", "nosuid,noexec,ptmxmode=666,mode=620,gid=5"],
     ["tmpfs", "shm", "nosuid,nodev,noexec,mode=1777,size=64m,nr_inodes=16k"],
     ["mqueue", "mqueue", "nosuid,nodev,noexec"],
 ];
+/// Which of these is /dev itself, and which the container's terminals.
+pub const DEV: usize = 0;
+pub const DEVPTS: usize = 1;
+
+/// All else but /proc.
 pub const SYS: [Row; 2] = [
     ["sysfs", "/sys", "nosuid,nodev,noexec,ro"],
     ["cgroup2", "fs/cgroup", "nosuid,nodev,noexec,ro"],
@@ -153,7 +157,9 @@ pub fn make_sys(is_rootless: bool, shares_network: bool) -> Result<Vec<Detached>
         return make(&SYS, is_rootless);
     }
     let mount = bind(AT_FDCWD, Path::new("/sys"), DEVICE | libc::MOUNT_ATTR_NODEV, true)?;
-    Ok(vec![Detached { mount, target: "/sys".into() }])
+    let mut mounts = vec![Detached { mount, target: "/sys".into() }];
+    mounts.extend(make(&SYS[2..], is_rootless)?); // with the host's come the first two
+    Ok(mounts)
 }
 
 /// Files of husk's own, each by its name and its text. They are kept in /dev, which is a tmpfs now.
@@ -178,12 +184,12 @@ pub fn make_files(
 
 /// /dev and what is in it.
 pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
-    let mut mounts = make(&DEV, is_rootless)?;
-    let dev = &mounts[0].mount;
+    let mut mounts = make(&DEV_MOUNTS, is_rootless)?;
+    let dev = &mounts[DEV].mount;
     for (name, to) in LINKS {
         step!(unistd::symlinkat(to, dev, name), "ln -s {to} /dev/{name}")?;
     }
-    for [_, name, _] in &DEV[1..] {
+    for [_, name, _] in &DEV_MOUNTS[DEV + 1..] {
         let mode = Mode::from_bits_retain(0o755);
         step!(mkdirat(dev, *name, mode), "mkdir /dev/{name}")?;
     }
@@ -288,7 +294,7 @@ const KINDS: &str = "a directory can't be mounted on a file, nor a file on a dir
 /// Places mounts one after the other, and covers what is not for containers in /sys and /proc. The
 /// first is /dev.
 pub fn place_all(mounts: &[Detached]) -> Result<()> {
-    let mut above = &mounts[0];
+    let mut above = &mounts[DEV];
     let mut empty = None;
     for made in mounts {
         let Detached { mount, target } = made;
@@ -304,7 +310,7 @@ pub fn place_all(mounts: &[Detached]) -> Result<()> {
             placed => attempt(format_args!("mount --move (it) {shown}"), placed)?,
         }
         if [Path::new("/sys"), Path::new("/proc")].contains(&target.as_path()) {
-            cover(made, &mounts[0].mount, &mut empty)?;
+            cover(made, &mounts[DEV].mount, &mut empty)?;
         }
     }
     Ok(())

@@ -89,20 +89,25 @@ pub fn sigwaitinfo(signals: &libc::sigset_t) -> Result<c_int, Errno> {
 }
 
 /// Writes a text over the command line and the environment of this process, as others see them in
-/// /proc/PID/cmdline and /proc/PID/environ, and NULs behind it. Without effect if they are unknown.
+/// /proc/PID/cmdline and /proc/PID/environ, and NULs behind it.
 pub fn overwrite_arguments(text: &[u8]) {
-    // proc_pid_stat(5): fields 48 and 51 are where they begin and where they end.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let mut fields = fields.split_whitespace().skip(45).map_while(|word| word.parse().ok());
-    let (Some(start @ 1usize..), Some(end)) = (fields.next(), fields.nth(2)) else { return };
-    let length = usize::saturating_sub(end, start);
-    let text = &text[..text.len().min(length.saturating_sub(1))];
-    // SAFETY: execve(2) put these strings on our stack, one after the other, and nobody in this
-    // process reads them again. (std and libc have pointers to them: what they find are strings.)
+    unsafe extern "C" {
+        // Of the C library: argv[0], where there is one.
+        static program_invocation_name: *mut u8;
+    }
+    if std::env::args_os().len() == 0 {
+        return;
+    }
+    // SAFETY: execve(2) put these strings on our stack, one after the other: the command line, the
+    // environment, and the name of the program's file, getauxval(3). Nobody in this process reads
+    // them again. (std and libc have pointers to them: what they find are strings.)
     unsafe {
-        ptr::write_bytes(start as *mut u8, 0, length);
-        ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, text.len());
+        let start = program_invocation_name;
+        let end = libc::getauxval(libc::AT_EXECFN) as usize;
+        let length = end.saturating_sub(start as usize);
+        let text = &text[..text.len().min(length.saturating_sub(1))];
+        ptr::write_bytes(start, 0, length);
+        ptr::copy_nonoverlapping(text.as_ptr(), start, text.len());
     }
 }
 
@@ -280,10 +285,9 @@ pub fn capbset_read(number: u32) -> Result<bool, Errno> {
 }
 
 /// prctl(2) PR_CAPBSET_DROP: takes it away, from all programs that this process will ever be.
-/// False: from now on it is not in the bounding set.
-pub fn capbset_drop(number: u32) -> Result<bool, Errno> {
+pub fn capbset_drop(number: u32) -> Result<(), Errno> {
     // SAFETY: integers only.
-    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(|_| false)
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop)
 }
 
 /// capset(2): makes these capabilities effective and permitted, and none inheritable (nor, with

@@ -7,21 +7,29 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 use std::os::fd::OwnedFd;
 
-/// As docker has it: with IPv6 each container's search for neighbours and routers would be every
-/// other's, too, and each could pose as a router. And users other than root may serve on port 80,
-/// and ping.
-const NETWORK: [(&str, &str); 3] = [
-    ("net/ipv6/conf/eth0/disable_ipv6", "1"),
+/// docker's defaults for a network of the container's own.
+const DEFAULTS: [(&str, &str); 3] = [
+    // With IPv6 each container's search for neighbours and routers would be every other's, too, and
+    // each could pose as a router.
+    (IPV6_OFF, "1"),
+    // Users other than root may serve on port 80 ...
     ("net/ipv4/ip_unprivileged_port_start", "0"),
-    ("net/ipv4/ping_group_range", "0 2147483647"),
+    // ... and ping.
+    (PING_GROUPS, "0 2147483647"),
 ];
 
+const IPV6_OFF: &str = "net/ipv6/conf/eth0/disable_ipv6";
+const PING_GROUPS: &str = "net/ipv4/ping_group_range";
+
 /// `dir` is /proc/sys, which is covered for everybody else.
-pub fn set_network(dir: &OwnedFd) -> Result<()> {
-    for (file, value) in NETWORK {
+pub fn set_defaults(dir: &OwnedFd, is_rootless: bool) -> Result<()> {
+    for (file, value) in DEFAULTS {
+        if file == PING_GROUPS && is_rootless {
+            continue; // the kernel refuses groups that a user namespace does not have
+        }
         let setting = open(dir, file);
-        if matches!(setting, Err(Errno::ENOENT)) {
-            continue; // a kernel without IPv6
+        if file == IPV6_OFF && matches!(setting, Err(Errno::ENOENT)) {
+            continue; // no eth0, or a kernel without IPv6
         }
         write(&attempt(file, setting)?, file, value)?;
     }

@@ -689,3 +689,21 @@ fn killed_at(call: &str, n: usize, prelude: &str) {
     let cleaned = std::panic::catch_unwind(|| host.assert_clean());
     assert!(cleaned.is_ok(), "{when}: see above");
 }
+
+/// docker's: they belong to any network that a container has for itself.
+#[test]
+fn settings() {
+    let host = host!();
+    let script = "cd /proc/sys/net; cat ipv4/ip_unprivileged_port_start ipv4/ping_group_range";
+    for network in ["bridge", "none"] {
+        let run = host.inside(&["--network", network], script);
+        assert_eq!(run.ok(), "0\n0\t2147483647", "{network}");
+    }
+    let run = host.inside(&[], "cat /proc/sys/net/ipv6/conf/*/disable_ipv6");
+    if fs::exists("/proc/sys/net/ipv6").is_ok_and(|yes| yes) {
+        assert_eq!(run.ok(), "0\n0\n1\n0"); // all, default, eth0, lo
+    }
+    // They stay as they are where the network is somebody else's.
+    let before = host.sh(script).ok();
+    assert_eq!(host.inside(&["--network", "host"], script).ok(), before);
+}

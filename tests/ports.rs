@@ -223,6 +223,24 @@ fn killed() {
     assert_eq!(rules(&host), [""; 0]);
 }
 
+/// A start looks at some of the quiet containers only; those with ports are not among the others.
+#[test]
+fn killed_among_many() {
+    let host = host!();
+    let many = "for n in $(seq 60); do $HUSK run -d --network none $R sleep 1000; done";
+    assert_eq!(host.sh(many).ok().lines().count(), 60);
+    for _ in 0..4 {
+        host.husk(&["run", "-d", "-p", "8081:80", rootfs(), "sleep", "0.1"]).ok();
+        until("its container has ended", || host.processes().len() == 60);
+        assert_eq!(rules(&host).len(), 2);
+        host.inside(&[], "true").ok();
+        assert_eq!(rules(&host), [""; 0]);
+    }
+    host.kill_inits();
+    until("all to end", || host.processes().is_empty());
+    host.husk(&["ps"]).ok();
+}
+
 #[test]
 fn killed_anywhere() {
     let host = host!();

@@ -10,27 +10,13 @@ use crate::mounts::{Source, Volume};
 use crate::paths::c_string;
 use crate::ports::Port;
 use crate::step::{Error, Result, attempt, error};
-use crate::{Container, rlimits, sysctl};
+use crate::{Container, sysctl};
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Options that are a file of the cgroup's.
-const CGROUP_FILES: [(&str, &str); 3] = [
-    ("--cpuset-cpus", "cpuset.cpus"),
-    ("--cpuset-mems", "cpuset.mems"),
-    ("--memory-reservation", "memory.low"),
-];
-
 pub fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Result<()> {
-    for (option, file) in CGROUP_FILES {
-        if line.option == option {
-            let value = line.read("a value, as cgroups(7) has it", |text| Some(text.into()))?;
-            c.limits.push((file.into(), value));
-            return Ok(());
-        }
-    }
     match line.option.as_str() {
         "--init" => {
             line.flag()?;
@@ -46,12 +32,6 @@ pub fn run_option(c: &mut Container, asked: &mut Asked, line: &mut Line) -> Resu
             let source = Source::Tmpfs(format!("nosuid,nodev,noexec,mode=1777,size={size}"));
             let volume = Volume { source, target: "/dev/shm".into(), read_only: false };
             add_volume(c, line, OsStr::new(&size), volume)?;
-        }
-        "--ulimit" => {
-            let limit = line.read("NAME=SOFT[:HARD], NAME as in limits.conf(5)", |text| {
-                rlimits::parse(text).map(|_| format!("{text},"))
-            })?;
-            c.ulimits.push_str(&limit);
         }
         "--sysctl" => {
             let expected = "NAME=VALUE, NAME one of net.*, fs.mqueue.*, kernel.{sem,msg*,shm*}";

@@ -4,7 +4,7 @@ use super::limits::KEPT;
 use super::state::Home;
 use super::{fail, log};
 use crate::caller::is_rootless;
-use crate::cgroups::{self, cgroups_below, pids};
+use crate::cgroups::{self, cgroups_below, pids, why_missing};
 use crate::containers;
 use crate::step::{Error, Result, attempt, cat, echo, step};
 use std::fs::{self, File};
@@ -89,7 +89,7 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
             hand_down(dir, controller);
         }
         if !path.exists() {
-            let why = format!("linux.resources: {file}: {}", why_missing(dir, controller));
+            let why = format!("linux.resources: {}", why_missing(dir, file));
             if is_limit(limit) && !file.contains(".rsvd.") {
                 return fail(why);
             }
@@ -106,15 +106,6 @@ pub fn set_limits(dir: &Path, limits: &[Limit]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Never in the words of ENOENT, by which engines know a missing command.
-fn why_missing(dir: &Path, controller: &str) -> String {
-    let all = cat(dir.join("cgroup.controllers")).unwrap_or_default();
-    if all.split_whitespace().any(|one| one == controller) {
-        return format!("this kernel's {controller} controller has none");
-    }
-    format!("no {controller} controller in cgroup 2 here")
 }
 
 /// Controllers are handed down from level to level, from the top.
