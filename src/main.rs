@@ -283,7 +283,8 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
     let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
     mounts.extend(mounts::sort(files, volumes));
-    // A procfs shows the processes of the PID namespace in which it is made, proc(5).
+    // A procfs shows the processes of the PID namespace in which it is made, proc(5). A user may
+    // make one only while another can be seen: so it is made before pivot_root, too.
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let sysctl = attempt("open /proc/sys", openat(&proc, "sys", flags, Mode::empty()))?;
@@ -500,7 +501,8 @@ pub fn wait(pid: i32, outside: Outside, signals: &Signals) -> Result<u8> {
     Ok(code.unwrap_or(125) as u8)
 }
 
-/// All else that a container was is gone with its last process: what is left is its cgroup.
+/// All else that a container was goes with its last process: what is left is its cgroup, and the
+/// rules of its ports.
 fn clean_up(c: &Container, cgroup: Option<Cgroup>, has_worked: bool) {
     if !has_worked {
         step::fall_silent(); // the step that failed has the last word
