@@ -219,27 +219,40 @@ fn forget_ended(netlink: &Netlink, bridge: u32) -> Result<()> {
 pub fn meet_gateway(own: &Netlink) -> Result<()> {
     let eth0 = attempt("eth0", if_nametoindex("eth0"))?;
     let mac = mac_of(GATEWAY);
-    wait_until_up();
     step!(own.set_neighbour(eth0, GATEWAY, mac), "ip neigh add {GATEWAY} lladdr {mac} dev eth0")?;
     Ok(())
 }
 
-/// Waits until the kernel has noticed, in the background, that both ends of the veth are up: what
-/// is sent before that is lost. It looks after this end first, and lets nobody change the network
-/// until it has looked after the other one: so that is ready when the next request is answered.
-/// husk0 itself, if this is its first port, has its turn after that: so one more request follows.
-fn wait_until_up() {
-    let path = Path::new("/sys/class/net/eth0/operstate");
-    // Where others change ROOTFS meanwhile, it may be a fifo.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-    let Ok(state) = Tree::Own.open(path, flags, 0) else { return };
-    let state = File::from(state);
+/// The container's eth0, which is up, while the kernel still has to notice that its cable is
+/// plugged in at both ends: it does so in the background, and what is sent before that is lost.
+pub struct Link {
+    operstate: Option<File>, // of sysfs: "up" when it has
+    own: Netlink,
+}
+
+impl Link {
+    pub fn new(own: Netlink) -> Link {
+        let path = Path::new("/sys/class/net/eth0/operstate");
+        // Where others change ROOTFS meanwhile, it may be a fifo.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let operstate = Tree::Own.open(path, flags, 0).ok().map(File::from);
+        Link { operstate, own }
+    }
+}
+
+/// The kernel looks after this end first, and lets nobody use the network's lock until it has
+/// looked after the other one: that is ready when a request has had its turn. husk0 itself, if this
+/// is its first port, comes after that: so there is one more.
+pub fn wait_until_up(link: Option<Link>) {
+    let Some(Link { operstate: Some(operstate), own }) = link else { return };
     let start = Instant::now();
     let mut text = [0; 2];
     while start.elapsed() < Duration::from_secs(1) {
-        if state.read_at(&mut text, 0).is_err() || text == *b"up" {
-            return;
+        if operstate.read_at(&mut text, 0).is_err() || text == *b"up" {
+            break;
         }
         thread::sleep(Duration::from_micros(20));
     }
+    own.wait_for_turn();
+    own.wait_for_turn();
 }

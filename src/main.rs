@@ -6,6 +6,8 @@
 //! `step!` prints its sentence, makes the call, and puts the sentence before an error; `attempt`
 //! does that without printing; `echo` is the step that writes to a file.
 
+#![no_main] // the C library's is in sys/start.rs, and calls the one below
+
 mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
 mod cgroups; //     any cgroup: who is in it, how it ends
@@ -35,7 +37,7 @@ mod talk; //        what parent and child say to each other
 mod terminal; //    what 0, 1 and 2 are in there, and the copying; signals
 mod users; //       names of users and groups
 
-use bridge::{GATEWAY, PREFIX};
+use bridge::{GATEWAY, Link, PREFIX};
 use caller::is_rootless;
 use containers::Cgroup;
 use devices::Device;
@@ -55,13 +57,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use step::{Error, Result, attempt, echo, error, say, say_step};
 use terminal::{Inside, Outside, Signals};
 use users::User;
 
 /// Picks the command: run is below, the others are in commands.rs.
-fn main() -> ExitCode {
+pub fn main() -> u8 {
     sys::reset_signals(); // else what our caller ignores would be ignored in the container, too
     caller::look();
     #[cfg(feature = "oci")]
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::Kill(kill)) => commands::kill(&kill),
         Err(why) => Err(why),
     };
-    ExitCode::from(outcome.unwrap_or_else(|error| error.report()))
+    outcome.unwrap_or_else(|error| error.report())
 }
 
 /// What to run, and in what: the command line, as cli.rs has read it.
@@ -157,11 +158,12 @@ fn become_container(
     set_hostname(c)?; // 3
     let mut opened = build_root(c, inside)?; // 4
     let ip = talk::wait_for_word(to_parent)?;
-    configure_network(c, ip, &mut opened)?; // 5
+    let link = configure_network(c, ip, &mut opened)?; // 5
     sysctl::set(&opened.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, to_parent)?; // 6
+    bridge::wait_until_up(link); // what is sent before is lost
     if c.init {
         init::stay_behind(&c.command)?;
     }
@@ -373,24 +375,24 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
 
 /// The container's side, by a socket that is opened in its network namespace. eth0 is there, or the
 /// parent's word would not have come.
-fn configure_network(c: &Container, ip: Ipv4Addr, opened: &mut Opened) -> Result<()> {
+fn configure_network(c: &Container, ip: Ipv4Addr, opened: &mut Opened) -> Result<Option<Link>> {
     say("5. network");
     let names = etc::own_line(&c.hostname, ip);
     step!(writeln!(opened.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
     if c.shares_network() {
-        return Ok(());
+        return Ok(None);
     }
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
     sysctl::set_defaults(&opened.sysctl, is_rootless())?;
     if ip == NOWHERE {
-        return Ok(());
+        return Ok(None);
     }
     step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     bridge::meet_gateway(&own)?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    Ok(())
+    Ok(Some(Link::new(own)))
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------

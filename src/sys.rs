@@ -4,6 +4,7 @@
 pub mod bpf;
 #[cfg(feature = "oci")]
 pub mod calls;
+mod start;
 pub mod tty;
 
 use crate::paths::c_string;

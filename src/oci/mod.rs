@@ -56,7 +56,6 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long something may take that the kernel does at once, as a rule.
@@ -125,14 +124,14 @@ pub fn is_called() -> bool {
     name.as_encoded_bytes().ends_with(b"husk-oci")
 }
 
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     match command() {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(Error { why, .. }) => {
             log::write("error", &why);
             let line = format!("error: {}\n", why.replace(char::is_control, "?"));
             let _ = io::stderr().write_all(line.as_bytes());
-            ExitCode::FAILURE
+            1
         }
     }
 }
