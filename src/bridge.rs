@@ -4,7 +4,7 @@ use crate::etc;
 use crate::iptables::Iptables;
 use crate::netlink::{Netlink, mac_of};
 use crate::paths::Tree;
-use crate::step::{Result, attempt, cat, echo, step, warn};
+use crate::step::{Result, attempt, cat, echo, say_step, step, warn};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::net::if_::if_nametoindex;
@@ -245,6 +245,7 @@ impl Link {
 /// is its first port, comes after that: so there is one more.
 pub fn wait_until_up(link: Option<Link>) {
     let Some(Link { operstate: Some(operstate), own }) = link else { return };
+    say_step(format_args!("ip link show eth0 (until it is up)"));
     let start = Instant::now();
     let mut text = [0; 2];
     while start.elapsed() < Duration::from_secs(1) {

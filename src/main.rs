@@ -122,21 +122,21 @@ impl Container {
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?; // the numbers in /proc must be those of our own processes
-    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?;
+    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // nobody changes husk
     let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
     containers::join_network(c.network_of.as_deref())?; // with it the child will be in there, too
     let cgroup = create_cgroup(c)?; // 1
     let cloned = clone(c.namespaces, cgroup.as_ref()); // 2
     let outcome = match cloned {
-        Ok((0, to_parent)) => {
+        Ok((0, parent)) => {
             // This is the child, in a copy of all that. It comes back only if a step has failed.
-            let Err(why) = become_container(c, &to_parent, &mut inside); // 2 to 7
-            talk::fail(&to_parent, why) // ends the child
+            let Err(why) = become_container(c, &parent, &mut inside); // 2 to 7
+            talk::fail(&parent, why) // ends the child
         }
-        Ok((pid, to_child)) => {
+        Ok((pid, child)) => {
             drop(inside); // the child's alone from now on
-            let outcome = attend(c, pid, &to_child, cgroup.as_ref(), outside); // 5 and 8
-            outcome.map_err(|why| talk::give_up(pid, &to_child, why))
+            let outcome = attend(c, pid, &child, cgroup.as_ref(), outside); // 5 and 8
+            outcome.map_err(|why| talk::give_up(pid, &child, why))
         }
         Err(why) => Err(why),
     };
@@ -145,29 +145,25 @@ fn run(c: &Container) -> Result<u8> {
 }
 
 /// The child's story: step by step it becomes the container.
-fn become_container(
-    c: &Container,
-    to_parent: &UnixStream,
-    inside: &mut Inside,
-) -> Result<Infallible> {
+fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> Result<Infallible> {
     // Whatever the caller and husk have open stays outside: ROOTFS could lead to it (section 4).
     let mut needed = inside.open_files();
-    needed.push(to_parent.as_fd());
+    needed.push(parent.as_fd());
     sys::close_others(3, &needed);
     finish_namespaces(c)?; // 2
     set_hostname(c)?; // 3
     let mut opened = build_root(c, inside)?; // 4
-    let ip = talk::wait_for_word(to_parent)?;
+    let ip = talk::wait_for_word(parent)?;
     let link = configure_network(c, ip, &mut opened)?; // 5
     sysctl::set(&opened.sysctl, &c.sysctls)?;
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
-    lock_down(c, &user, to_parent)?; // 6
+    lock_down(c, &user, parent)?; // 6
     bridge::wait_until_up(link); // what is sent before is lost
     if c.init {
         init::stay_behind(&c.command)?;
     }
-    talk::announce_exec(to_parent)?;
+    talk::announce_exec(parent)?;
     execute(c, &user, inside) // 7
 }
 
@@ -313,8 +309,7 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
 /// until the container's last process has ended, in whatever way.
 fn mount_root(c: &Container) -> Result<()> {
     step!(unistd::chdir(&c.rootfs), "cd {}", c.rootfs.display())?;
-    let limit = c.storage.as_deref().or(c.memory.as_deref());
-    let size = mounts::storage(limit)?;
+    let size = mounts::storage(c.storage.as_deref().or(c.memory.as_deref()))?;
     let nodev = MsFlags::MS_NODEV;
     step!(
         mount(Some("tmpfs"), "/dev", Some("tmpfs"), nodev, Some(size.as_str())),
@@ -399,7 +394,7 @@ fn configure_network(c: &Container, ip: Ipv4Addr, opened: &mut Opened) -> Result
 
 /// Now the process becomes as weak as its command may be. The order is not free: the bounding set
 /// and the ids need capabilities; the filter needs no_new_privs, and refuses some of these calls.
-pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<()> {
+pub fn lock_down(c: &Container, user: &User, parent: &UnixStream) -> Result<()> {
     say("6. lock-down");
     rlimits::set(&c.ulimits)?;
     let kept = limit_capabilities(c.capabilities)?;
@@ -415,7 +410,7 @@ pub fn lock_down(c: &Container, user: &User, to_parent: &UnixStream) -> Result<(
     if !c.terminal.detach {
         // So late because a change of ids clears it.
         step!(prctl::set_pdeathsig(Signal::SIGKILL), "setpriv --pdeathsig KILL")?;
-        talk::check_parent(to_parent)?;
+        talk::check_parent(parent)?;
     }
     let filter = lockdown::seccomp_filter(kept);
     step!(sys::seccomp(&filter), "seccomp: {} instructions", filter.len())
@@ -466,20 +461,20 @@ pub fn execute(c: &Container, user: &User, inside: &mut Inside) -> Result<Infall
 fn attend(
     c: &Container,
     pid: i32,
-    to_child: &UnixStream,
+    child: &UnixStream,
     cgroup: Option<&Cgroup>,
     outside: Outside,
 ) -> Result<u8> {
     let ip = connect_to_bridge(c, pid)?;
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
-    talk::tell(to_child, ip)?;
+    talk::tell(child, ip)?;
     // Not from another container's network: its iptables has no rules of the host's.
     if cgroup.is_some() && c.network_of.is_none() {
         containers::sweep(containers::SOME); // after husks that were killed, as we have the time
     }
-    terminal::wait_for_child(to_child, &signals)?;
-    talk::wait_for_exec(to_child)?; // or for the step that has failed
+    terminal::wait_for_child(child, &signals)?;
+    talk::wait_for_exec(child)?; // or for the step that has failed
     if !c.init {
         shield::check(pid, &c.command[0])?;
     }

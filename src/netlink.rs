@@ -130,10 +130,10 @@ impl Netlink {
         self.request(libc::RTM_SETLINK, CHANGE, &link(name, libc::IFF_UP, &[]))
     }
 
-    /// `ip link show lo`, for the sake of the answer's time: requests are answered one after the
+    /// `ip link show eth0`, for the sake of the answer's time: requests are answered one after the
     /// other, and none while the kernel changes the network by itself. It needs no capability.
     pub fn wait_for_turn(&self) {
-        let _ = self.request(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &link("lo", 0, &[]));
+        let _ = self.request(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &link("eth0", 0, &[]));
     }
 
     /// `ip addr replace IP/PREFIX dev NAME metric METRIC`: with it comes a route of that metric.
