@@ -6,7 +6,7 @@
 //! `step!` prints its sentence, makes the call, and puts the sentence before an error; `attempt`
 //! does that without printing; `echo` is the step that writes to a file.
 
-#![no_main] // the C library's is in sys/start.rs, and calls the one below
+#![no_main] // that is in start, and calls the one below
 
 mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
@@ -30,6 +30,8 @@ mod paths; //       C strings, and paths that can't lead out
 mod ports; //       ports of the host's that lead to a container
 mod rlimits; //     limits of a process
 mod shield; //      nobody in a container writes to husk's own file
+#[path = "sys/start.rs"]
+mod start; //       the C library's main()
 mod step; //        `step!`: say it, do it, name it when it fails
 mod sys; //         system calls that std and nix lack
 mod sysctl; //      settings of the container's network

@@ -4,7 +4,6 @@
 pub mod bpf;
 #[cfg(feature = "oci")]
 pub mod calls;
-mod start;
 pub mod tty;
 
 use crate::paths::c_string;
