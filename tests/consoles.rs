@@ -6,6 +6,8 @@ mod common;
 mod debian;
 
 use common::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -337,4 +339,67 @@ fn bash_in_tmux() {
     tmux.shows("\n101\n");
     tmux.types("exit");
     tmux.shows(&format!("\n{OUTER}"));
+}
+
+// ---- a console that stands still ----------------------------------------------------------------
+
+/// Reads what comes until it stands still.
+fn drain(pty: &mut Pty) {
+    while pty.sees("y") {
+        pty.expect("y");
+    }
+}
+
+/// Of a flood onto a console that takes nothing any more, the end: by signals, and by `husk stop`.
+#[test]
+fn flood() {
+    let host = host!();
+    let script = "trap \"exit 9\" TERM; yes & wait";
+    for (options, key, stop) in [
+        ("", "", false), // nobody reads
+        ("", "", true),
+        ("-t=false", "", true),
+        ("-t=false", "\x13", false), // ^S, which the caller's terminal obeys
+        ("-t=false", "\x13", true),
+        ("", "\x13", false), // the container's does
+        ("", "\x13", true),
+    ] {
+        let what = format!("{options} {key:?} {stop}");
+        let shell = host.sh_command(&format!(
+            "stty ixon -ixany; exec $HUSK run --name x {options} $R sh -c '{script}'"
+        ));
+        let mut pty = host.pty(shell);
+        let husk = pty.child.id() as i32;
+        if key.is_empty() {
+            until("it runs", || !host.inits().is_empty());
+            std::thread::sleep(Duration::from_secs(1));
+        } else {
+            pty.expect("y\r\ny\r\n");
+            pty.send(key);
+            drain(&mut pty);
+            pty.send("\x11"); // ^Q
+            pty.expect("y\r\ny\r\n");
+            pty.send(key);
+            drain(&mut pty);
+        }
+        assert_waits(husk);
+        if stop {
+            host.husk(&["stop", "x"]).ok();
+        } else {
+            kill(Pid::from_raw(husk), Signal::SIGTERM).expect("kill");
+        }
+        until("the container's end", || host.inits().is_empty());
+        // The name is free: who holds what nobody takes is husk alone.
+        host.husk(&["run", "--name", "x", rootfs(), "true"]).ok();
+        if options.is_empty() && !key.is_empty() {
+            let (_, code) = pty.end();
+            assert_eq!(code, 9, "{what}");
+            continue;
+        }
+        assert!(pty.child.try_wait().expect("wait").is_none(), "{what}: its last words wait");
+        assert_waits(husk);
+        kill(Pid::from_raw(husk), Signal::SIGTERM).expect("kill");
+        until("husk's end", || pty.child.try_wait().expect("wait").is_some());
+        assert_eq!(pty.child.wait().expect("wait").code(), Some(9), "{what}");
+    }
 }

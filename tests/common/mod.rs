@@ -115,6 +115,16 @@ pub fn usage(pid: i32) -> (u64, u64) {
     (ticks(12) + ticks(13), memory.parse().expect("KiB"))
 }
 
+/// husk waits: it takes no time, and no more memory than before.
+#[track_caller]
+pub fn assert_waits(husk: i32) {
+    let (before, memory_before) = usage(husk);
+    sleep(Duration::from_secs(2));
+    let (after, memory) = usage(husk);
+    assert!(after - before <= 5, "{} ticks in two seconds", after - before);
+    assert!(memory < 4096 && memory <= memory_before + 64, "{memory_before}, then {memory} KiB");
+}
+
 // ------------------------------------------------------------------------------- root file systems
 
 /// A directory that goes away with its owner.
