@@ -1,6 +1,6 @@
 """copying.py ROUNDS MEGABYTES CONTESTANTS RESULT: how long the output of `cat FILE` takes to a terminal, to a
 pipe and to a file. CONTESTANTS as in shuffled.py; FILE is `big`, which is made here, and the word TTY becomes
--t on a terminal. Each round in another order.
+-it on a terminal. Each round in another order.
 
 Whoever holds the terminal's other end, or the pipe's, reads as fast as it can, and throws away what it reads.
 """
@@ -44,7 +44,7 @@ def read_all(reader):
 
 
 def took(name, to):
-    words = [{"TTY": "-t"}.get(word, word) for word in commands[name] if word != "TTY" or to == "terminal"]
+    words = [{"TTY": "-it"}.get(word, word) for word in commands[name] if word != "TTY" or to == "terminal"]
     reader = None
     if to == "terminal":
         reader, out = os.openpty()
