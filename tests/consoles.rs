@@ -80,6 +80,9 @@ fn with_sudo(host: &Host, dir: &TempDir, defaults: &str) -> Pty {
 fn shell_by_sudo(host: &Host, defaults: &str) {
     let dir = TempDir::new();
     let mut pty = with_sudo(host, &dir, defaults);
+    let differs = if defaults.starts_with('!') { 0 } else { 1 };
+    pty.line("test $(tty) = $(sudo tty); echo differs=$?", &format!("differs={differs}\r\n"));
+    pty.expect(OUTER);
     let before = pty.line("stty -g", OUTER);
     pty.line("sudo $HUSK run -e PS1=\"$INNER\" $R sh", INNER);
     assert_interactive(&mut pty, (31, 91));
@@ -98,16 +101,15 @@ fn shell_by_sudo(host: &Host, defaults: &str) {
     assert_eq!(pty.line("stty -g", OUTER), before, "{defaults}: after exec");
     pty.line("sudo $HUSK stop -t0 x", OUTER);
     // Without a terminal in there, the keys are signals.
-    let script = "trap \"echo got; exit 9\" INT; echo go; sleep 1000 & wait; wait";
+    let script = "trap \"echo got; exit 9\" INT; trap \"echo again\" CONT; echo go; \
+        sleep 1000 & while :; do wait; done";
     pty.line(&format!("sudo $HUSK run -t=false $R sh -c '{script}'"), "\ngo");
     pty.send("\x1a");
     pty.expect(OUTER);
     until("it is stopped", || pty.line("jobs", OUTER).contains("Stopped"));
-    pty.line("fg", "run");
-    pty.line("", "\n");
-    std::thread::sleep(Duration::from_millis(300));
+    pty.line("fg", "\nagain");
     pty.send("\x03");
-    pty.expect("got");
+    pty.expect("^Cgot");
     pty.expect(OUTER);
     pty.line("echo status=$?", "status=9\r\n");
     pty.expect(OUTER);
