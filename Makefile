@@ -28,7 +28,7 @@ NEED = rootfs-scripts/need.sh
 TEST_TOOLS = cc:build-essential ip:iproute2 iptables strace ps:procps ping:iputils-ping \
 	unshare:util-linux python3 mmdebstrap git
 # Where these can't be had, tests say what they left out.
-TEST_EXTRAS = podman skopeo fakechroot fakeroot
+TEST_EXTRAS = podman skopeo fakechroot fakeroot sudo tmux script:bsdutils
 
 # Those that go by a path have no command.
 ENGINES = containerd ctr:containerd /usr/lib/cni/bridge:containernetworking-plugins \

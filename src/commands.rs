@@ -12,7 +12,7 @@ use crate::environment;
 use crate::notes::{self, Notes};
 use crate::paths::{Make, by_number};
 use crate::step::{Error, Result, attempt, cat, echo, error, step};
-use crate::terminal::{Inside, Outside};
+use crate::terminal::{Inside, LastWords, Outside};
 use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_down};
 use crate::{mounts, shield, sys, talk, terminal, users, wait};
 use nix::sched::{CloneFlags, setns};
@@ -115,7 +115,10 @@ fn enter(
         }
         (pid, child) => {
             drop(inside); // the child's alone from now on
-            attend(pid, &child, outside, nodes).map_err(|why| talk::give_up(pid, &child, why))
+            let outcome = attend(pid, &child, outside, nodes);
+            let (status, last_words) = outcome.map_err(|why| talk::give_up(pid, &child, why))?;
+            last_words.copy()?;
+            Ok(status)
         }
     }
 }
@@ -158,13 +161,18 @@ fn become_command(
     execute(c, &user, inside)
 }
 
-fn attend(pid: i32, child: &UnixStream, outside: Outside, nodes: Vec<OwnedFd>) -> Result<u8> {
+fn attend(
+    pid: i32,
+    child: &UnixStream,
+    outside: Outside,
+    nodes: Vec<OwnedFd>,
+) -> Result<(u8, LastWords)> {
     let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
     drop(nodes); // now, for it takes a while, and the child is busy
     terminal::wait_for_child(child, &signals)?;
     talk::wait_for_exec(child)?;
-    wait(pid, outside, &signals)
+    wait(pid, outside, signals)
 }
 
 // ---- stop and kill ------------------------------------------------------------------------------
@@ -193,7 +201,7 @@ fn end(dir: &Path, own: &Path) -> Option<String> {
     if is_dead && containers::wait_for_end(own, dir) {
         return None;
     }
-    Some(format!("{}: still there", dir.display()))
+    Some(format!("{}: still there", containers::name_of(dir)))
 }
 
 /// `husk kill`: only the signal. What SIGKILL ends is gone when husk returns.

@@ -128,7 +128,7 @@ fn remove(dir: &Path) {
     cgroups::remove(dir);
 }
 
-fn name_of(dir: &Path) -> String {
+pub fn name_of(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().into()
 }
 

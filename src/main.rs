@@ -60,7 +60,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
 use step::{Error, Result, attempt, echo, error, say, say_step};
-use terminal::{Inside, Outside, Signals};
+use terminal::{Inside, LastWords, Outside, Signals};
 use users::User;
 
 /// Picks the command: run is below, the others are in commands.rs.
@@ -143,7 +143,9 @@ fn run(c: &Container) -> Result<u8> {
         Err(why) => Err(why),
     };
     clean_up(c, cgroup, outcome.is_ok()); // 8
-    outcome
+    let (status, last_words) = outcome?;
+    last_words.copy()?; // nobody may take them, and that holds up husk alone
+    Ok(status)
 }
 
 /// The child's story: step by step it becomes the container.
@@ -466,7 +468,7 @@ fn attend(
     child: &UnixStream,
     cgroup: Option<&Cgroup>,
     outside: Outside,
-) -> Result<u8> {
+) -> Result<(u8, LastWords)> {
     let ip = connect_to_bridge(c, pid)?;
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
@@ -484,20 +486,20 @@ fn attend(
         cgroup.share(c.terminal.detach)?; // as the child is its command, `husk exec` may enter
     }
     if !c.terminal.detach {
-        return wait(pid, outside, &signals);
+        return wait(pid, outside, signals);
     }
     step::print(&format!("{}\n", c.name))?;
     // With --log it forks: this process ends there, with 0, and the copy comes back at the end.
-    outside.keep_log(pid, &signals)?;
-    Ok(0)
+    outside.keep_log(pid, signals)?;
+    Ok((0, LastWords::default()))
 }
 
 /// As in a shell, 128+N is an end by signal N.
-pub fn wait(pid: i32, outside: Outside, signals: &Signals) -> Result<u8> {
-    outside.attend(pid, signals)?;
+pub fn wait(pid: i32, outside: Outside, signals: Signals) -> Result<(u8, LastWords)> {
+    let last_words = outside.attend(pid, signals)?;
     let status = attempt("waitpid", sys::waitpid(pid))?;
     let code = status.code().or(status.signal().map(|number| 128 + number));
-    Ok(code.unwrap_or(125) as u8)
+    Ok((code.unwrap_or(125) as u8, last_words))
 }
 
 /// All else that a container was goes with its last process: what is left is its cgroup, and the

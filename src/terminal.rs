@@ -22,6 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+pub use attend::LastWords;
 pub use pty::open_devpts;
 pub use signals::Signals;
 

@@ -15,9 +15,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=../rootfs-scripts/common.sh
 . "$here/../rootfs-scripts/common.sh"
 
-rounds=300 runs=5 points="1 10 100 500" starts=400 repeats=5 steps=200
+rounds=300 runs=5 points="1 10 100 500" starts=400 repeats=5 steps=200 copies=5 megabytes=200
 case "${1:-}" in
-    --quick) rounds=30 runs=1 points="1 10 50" starts=100 repeats=2 steps=40 ;;
+    --quick) rounds=30 runs=1 points="1 10 50" starts=100 repeats=2 steps=40 copies=2 megabytes=20 ;;
     '') ;;
     *) die "usage: ${0##*/} [--quick]" ;;
 esac
@@ -269,6 +269,25 @@ done
 
 grep -E '^(husk|husk --network none|base|base --network none|bwrap --unshare-all|crun|husk-oci)	' starts.txt >throughput.txt
 python3 "$here/bench/throughput.py" $starts 4 $repeats throughput.txt throughput.json || die "no throughput"
+
+# --------------------------------------------------------------------------------------- copying
+
+# reads NAME COMMAND [ARG]...: one that is to copy `big`, if it can be had here.
+reads() {
+    command -v "$2" >/dev/null || { leave_out "$1 of a large file: not installed" && return; }
+    in_file copying.txt "$@"
+}
+
+# The first has no container and nobody between: it is what the others are measured by.
+reads "cat" cat big
+reads "script -qc cat" script -qec "cat big" /dev/null
+for name in husk base; do
+    ! grep -q "^$name	" facts || reads "$name" "./$name" run -v "$BENCH_DIR/big:/big:ro" rootfs cat /big
+done
+if grep -q ^docker facts; then
+    reads docker docker run --rm TTY -v "$BENCH_DIR/big:/big:ro" "$image" cat /big
+fi
+python3 "$here/bench/copying.py" $copies $megabytes copying.txt copying.json || die "could not copy"
 
 # ------------------------------------------------------------------------------------------- scale
 

@@ -223,6 +223,43 @@ fn broken_pipes() {
     run.refused(125, &["ENOSPC"]);
 }
 
+/// Whoever reads slowly, or has gone, keeps husk waiting, which takes no time; and the container's end
+/// is one for all others.
+#[test]
+fn slow_readers() {
+    let host = host!();
+    let seq = "sh -c 'seq 20000; exit 7'"; // more than one pipe holds, less than two
+    for command in [seq, "sh -c 'seq 20000; exec >&-; sleep 1000'"] {
+        let mut shell = host.sh_command(&format!("exec $HUSK run --name x $R {command}"));
+        shell.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = shell.spawn().expect("husk");
+        let mut pipe = child.stdout.take().expect("a pipe");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_waits(child.id() as i32);
+        if command == seq {
+            assert!(host.inits().is_empty());
+            host.husk(&["run", "--name", "x", rootfs(), "true"]).ok();
+        }
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).expect("read");
+        assert!(text.ends_with("\n20000\n") && text.lines().count() == 20000, "{command}");
+        host.kill_inits();
+        let status = child.wait().expect("wait");
+        assert_eq!(status.code(), Some(if command == seq { 7 } else { 137 }));
+    }
+    let (ours, theirs) = UnixStream::pair().expect("socketpair");
+    let mut command = host.husk_command(&["run", rootfs(), "sh", "-c", "echo; sleep 1000"]);
+    command.stdin(Stdio::null()).stdout(std::os::fd::OwnedFd::from(theirs));
+    let mut child = command.spawn().expect("husk");
+    drop(command);
+    (&ours).read_exact(&mut [0]).expect("read");
+    drop(ours);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_waits(child.id() as i32);
+    host.kill_inits();
+    child.wait().expect("wait");
+}
+
 /// 0 is the caller's own, so that what a container does not read is left for others.
 #[test]
 fn rest_of_the_input() {

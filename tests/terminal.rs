@@ -595,18 +595,6 @@ fn last_words() {
     leave(pty);
 }
 
-/// What this process has used, in clock ticks and in KiB.
-fn usage(pid: i32) -> (u64, u64) {
-    let file = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).expect("a process");
-    let stat = file("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().expect("ticks");
-    let status = file("status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
-    let memory = line.split_whitespace().nth(1).expect("a number");
-    (ticks(12) + ticks(13), memory.parse().expect("KiB"))
-}
-
 /// Whoever takes nothing, or gives too much, keeps husk waiting, and no more than that.
 #[test]
 fn standstill() {

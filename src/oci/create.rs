@@ -15,7 +15,7 @@ use super::{
 };
 use crate::lockdown::KEPT;
 use crate::step::{Result, attempt, step};
-use crate::terminal::Outside;
+use crate::terminal::{LastWords, Outside};
 use crate::{shield, sys};
 use nix::unistd;
 use serde_json::{Value, json};
@@ -124,20 +124,22 @@ fn list_at<'a>(config: &'a Value, place: &str) -> &'a [Value] {
 /// Tells a child of our own to go on, which nobody else may enter before it is its command. In the
 /// foreground husk stays beside it until it ends.
 pub fn attend(plan: &Plan, child: &Child, beside: Beside, given: &Given) -> Result<u8> {
-    let mut outcome = until_started(plan, child).map(|()| 0);
+    let mut outcome = until_started(plan, child).map(|()| (0, LastWords::default()));
     if outcome.is_ok() && given.in_foreground() {
         outcome = wait(child.pid, beside);
     }
-    outcome.inspect_err(|_| kill(child))
+    let (status, last_words) = outcome.inspect_err(|_| kill(child))?;
+    last_words.copy()?;
+    Ok(status)
 }
 
 /// Where --console-socket has the terminal, only signals are left to us.
-fn wait(pid: i32, beside: Beside) -> Result<u8> {
+fn wait(pid: i32, beside: Beside) -> Result<(u8, LastWords)> {
     let outside = match beside.outside {
         Some(outside) => outside,
         None => Outside::without_streams()?,
     };
-    crate::wait(pid, outside, &beside.signals)
+    crate::wait(pid, outside, beside.signals)
 }
 
 fn kill(child: &Child) {

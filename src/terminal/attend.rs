@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 impl Outside {
     /// If there is a log: the caller's husk ends here, and a copy of it attends the container, with
     /// nothing of the caller's.
-    pub fn keep_log(self, pid: c_int, signals: &Signals) -> Result<()> {
+    pub fn keep_log(self, pid: c_int, signals: Signals) -> Result<()> {
         if !self.has_log {
             return Ok(());
         }
@@ -31,11 +31,12 @@ impl Outside {
         for number in 0..3 {
             let _ = sys::dup2(&self.null, number);
         }
-        self.attend(pid, signals)
+        self.attend(pid, signals)?.copy()
     }
 
-    /// Copies until the process has ended and all that it wrote has gone on; passes signals on.
-    pub fn attend(mut self, pid: c_int, signals: &Signals) -> Result<()> {
+    /// Copies until the process has ended, and what it wrote has gone on or nobody takes it at the
+    /// moment; passes signals on.
+    pub fn attend(mut self, pid: c_int, signals: Signals) -> Result<LastWords> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
         if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
             // A child that was killed too early has none.
@@ -59,10 +60,27 @@ impl Outside {
             failure: None,
         };
         attendant.take_terminal();
-        while !(attendant.has_ended && attendant.streams.outputs.is_empty()) {
+        while !(attendant.has_ended && attendant.is_stuck()) {
             attendant.round()?;
         }
-        drop(attendant.raw);
+        if attendant.streams.outputs.is_empty() {
+            attendant.raw = None;
+        }
+        Ok(LastWords(Some(attendant)))
+    }
+}
+
+/// What is left to do when a container has ended and is cleared away: somebody may read slowly, or
+/// not at all, and that keeps nobody waiting but us.
+#[derive(Default)]
+pub struct LastWords(Option<Attendant>);
+
+impl LastWords {
+    pub fn copy(self) -> Result<()> {
+        let Some(mut attendant) = self.0 else { return Ok(()) };
+        while !attendant.streams.outputs.is_empty() {
+            attendant.round()?;
+        }
         match attendant.failure {
             Some(errno) => attempt("what the container wrote", Err(errno)),
             None => Ok(()),
@@ -73,11 +91,11 @@ impl Outside {
 /// How long a container has to end when its caller's terminal is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Attendant<'a> {
+struct Attendant {
     streams: Outside,
     pid: c_int,
     pidfd: OwnedFd,
-    signals: &'a Signals,
+    signals: Signals,
     raw: Option<Raw>,
     may_type: bool,           // is the terminal ours, or a shell's at the moment?
     kill_at: Option<Instant>, // the caller's terminal is gone
@@ -85,7 +103,12 @@ struct Attendant<'a> {
     failure: Option<Errno>, // of writing what came out
 }
 
-impl Attendant<'_> {
+impl Attendant {
+    /// Is there nothing that could be copied now?
+    fn is_stuck(&self) -> bool {
+        !self.streams.outputs.iter().any(Copying::waits_for_input)
+    }
+
     fn round(&mut self) -> Result<()> {
         let found = self.wait()?;
         let [signal, end, hang_up, ..] = found[..3] else { return Ok(()) };
@@ -139,7 +162,7 @@ impl Attendant<'_> {
 
     fn timeout(&self) -> PollTimeout {
         let streams = &self.streams;
-        if self.has_ended && streams.outputs.iter().any(Copying::waits_for_input) {
+        if self.has_ended && !self.is_stuck() {
             return PollTimeout::ZERO; // only to learn whether there is more
         }
         let copyings = streams.outputs.iter().chain(&streams.keyboard);
@@ -214,9 +237,11 @@ impl Attendant<'_> {
             let _ = pty::copy_window_size(caller, &pair.master);
             return;
         }
-        // What is typed at a terminal is for a whole group: ^C in a pipeline.
-        let group = if signal.is_typed { sys::kill(-self.pid, signal.number) } else { Ok(()) };
-        if !signal.is_typed || group.is_err() {
+        // What is typed at a terminal is for a whole group: ^C in a pipeline. (After the end its
+        // number may be another's.)
+        let is_typed = signal.is_typed && !self.has_ended;
+        let group = if is_typed { sys::kill(-self.pid, signal.number) } else { Ok(()) };
+        if !is_typed || group.is_err() {
             let _ = sys::pidfd_send_signal(&self.pidfd, signal.number);
         }
         match signal.number {

@@ -77,15 +77,16 @@ impl Copying {
         self.waits_for == Wait::Input
     }
 
-    /// For poll(2). An error at `to` is told in any case: a reader that is gone.
+    /// For poll(2). An error at `to` is told in any case: a reader that is gone. The end of `from`
+    /// would be, too, again and again: so where it is not waited for, it is left out.
     pub fn to_poll(&self) -> [PollFd<'_>; 2] {
-        let (mut from, mut to) = (PollFlags::empty(), PollFlags::empty());
+        let [from, to] = [&self.from, &self.to].map(|file| file.as_fd());
+        let (none, input, output) = (PollFlags::empty(), PollFlags::POLLIN, PollFlags::POLLOUT);
         match self.waits_for {
-            _ if self.rest_time().is_some() => {}
-            Wait::Input => from = PollFlags::POLLIN,
-            Wait::Output => to = PollFlags::POLLOUT,
+            _ if self.rest_time().is_some() => [PollFd::new(to, none), PollFd::new(to, none)],
+            Wait::Input => [PollFd::new(from, input), PollFd::new(to, none)],
+            Wait::Output => [PollFd::new(to, none), PollFd::new(to, output)],
         }
-        [PollFd::new(self.from.as_fd(), from), PollFd::new(self.to.as_fd(), to)]
     }
 
     /// Is all that was written to `from` on its way, by what poll(2) has found just now?
@@ -95,7 +96,9 @@ impl Copying {
 
     /// Moves once what can be moved.
     pub fn go_on(&mut self, found: Events) -> Progress {
-        if found[1].intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
+        // A socket's reader that is gone is a hang-up alone.
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+        if found[1].intersects(gone) {
             return Progress::Broken(Errno::EPIPE);
         }
         let has_news = found.iter().any(|events| !events.is_empty());

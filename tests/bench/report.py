@@ -25,7 +25,7 @@ def table(*titles):
 
 
 starts, execs, rates = read("starts.json"), read("execs.json"), read("throughput.json")
-scale, sections = read("scale.json"), read("sections.json")
+scale, sections, copying = read("scale.json"), read("sections.json"), read("copying.json")
 
 
 def median(of, name):
@@ -63,6 +63,16 @@ def start_times():
     for name in rates:
         rate = statistics.median(rates[name])
         print(f"| {name} | {rate:.0f} | {rate / statistics.median(rates['husk']):.2f} |")
+
+
+def copies():
+    titles = [title for to in ["terminal", "pipe", "file"] for title in [f"to a {to}", "× cat"]]
+    table(f"`cat` of {copying['megabytes']} MB, medians of {copying['rounds']}", *titles)
+    middle = {name: {to: statistics.median(took) for to, took in times.items()}
+              for name, times in copying["times"].items()}
+    for name, times in middle.items():
+        cells = [f"{took * 1e3:.0f} ms | {took / middle['cat'][to]:.2f}" for to, took in times.items()]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def many():
@@ -147,5 +157,6 @@ bars()
 for reason in lines_of("left-out"):
     say("Left out: " + reason)
 start_times()
+copies()
 many()
 where_time_goes()

@@ -103,6 +103,28 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// What this process has used, in clock ticks and in KiB.
+pub fn usage(pid: i32) -> (u64, u64) {
+    let file = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).expect("a process");
+    let stat = file("stat");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
+    let ticks = |n: usize| fields[n].parse::<u64>().expect("ticks");
+    let status = file("status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
+    let memory = line.split_whitespace().nth(1).expect("a number");
+    (ticks(12) + ticks(13), memory.parse().expect("KiB"))
+}
+
+/// husk waits: it takes no time, and no more memory than before.
+#[track_caller]
+pub fn assert_waits(husk: i32) {
+    let (before, memory_before) = usage(husk);
+    sleep(Duration::from_secs(2));
+    let (after, memory) = usage(husk);
+    assert!(after - before <= 5, "{} ticks in two seconds", after - before);
+    assert!(memory < 4096 && memory <= memory_before + 64, "{memory_before}, then {memory} KiB");
+}
+
 // ------------------------------------------------------------------------------- root file systems
 
 /// A directory that goes away with its owner.
