@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -312,7 +313,9 @@ fn signals_are_passed_on() {
     let Some(program) = tty_program() else { skip!(host, "no C compiler here") };
     let volume = format!("{}:/tty:ro", program.display());
     let mut command = host.husk_command(&["run", "-v", &volume, rootfs(), "/tty", "signals"]);
-    let mut running = start(&mut command);
+    // A group of its own, with a parent in another one: else nobody could make it go on, and the
+    // kernel would not let it stop.
+    let mut running = start(command.process_group(0));
     running.says("ready\n");
     let inits = host.inits();
     let [program] = inits[..] else { panic!("{inits:?}") };
