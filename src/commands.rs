@@ -170,8 +170,8 @@ fn attend(
     let signals = terminal::hold_signals()?;
     talk::tell(child, NOWHERE)?;
     drop(nodes); // now, for it takes a while, and the child is busy
-    terminal::wait_for_child(child, &signals)?;
-    talk::wait_for_exec(child)?;
+    terminal::wait_for_exec(child, &signals)?;
+    talk::check_exec(child)?;
     wait(pid, outside, signals)
 }
 

@@ -6,7 +6,7 @@
 //! `step!` prints its sentence, makes the call, and puts the sentence before an error; `attempt`
 //! does that without printing; `echo` is the step that writes to a file.
 
-#![no_main] // that is in start, and calls the one below
+#![no_main] // C's main() is in start, and calls the one below
 
 mod bridge; //      husk0 and its firewall rules, once per host
 mod caller; //      root or an ordinary user?
@@ -131,7 +131,7 @@ fn run(c: &Container) -> Result<u8> {
     let cloned = clone(c.namespaces, cgroup.as_ref()); // 2
     let outcome = match cloned {
         Ok((0, parent)) => {
-            // This is the child, in a copy of all that. It comes back only if a step has failed.
+            // The child, in a copy of our memory. "Infallible": it comes back only with an error.
             let Err(why) = become_container(c, &parent, &mut inside); // 2 to 7
             talk::fail(&parent, why) // ends the child
         }
@@ -144,7 +144,7 @@ fn run(c: &Container) -> Result<u8> {
     };
     clean_up(c, cgroup, outcome.is_ok()); // 8
     let (status, last_words) = outcome?;
-    last_words.copy()?; // nobody may take them, and that holds up husk alone
+    last_words.copy()?; // may wait for whoever reads them: the container is gone already
     Ok(status)
 }
 
@@ -163,7 +163,7 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?; // 6
-    bridge::wait_until_up(link); // what is sent before is lost
+    bridge::wait_until_up(link); // it had time for that; what is sent before is lost
     if c.init {
         init::stay_behind(&c.command)?;
     }
@@ -182,7 +182,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         Err(_) if is_rootless() && c.limits.is_empty() && !c.terminal.detach => return Ok(None),
         Err(why) => return Err(why),
     };
-    containers::enter(&husk, &c.limits)?; // now it is the working directory
+    containers::enter(&husk, &c.limits)?; // the working directory, from now on
     let cgroup = Cgroup::create(&c.name)?;
     if let Err(why) = set_limits(c, &cgroup) {
         cgroup.remove();
@@ -213,7 +213,7 @@ fn set_limits(c: &Container, cgroup: &Cgroup) -> Result<()> {
 /// What the child gets of its own: namespaces(7).
 pub const NAMESPACES: i32 = libc::CLONE_NEWPID // processes: in there the child is PID 1
     | libc::CLONE_NEWNS // mounts, copies of ours
-    | libc::CLONE_NEWNET // interfaces (none but lo), addresses, routes, ports
+    | libc::CLONE_NEWNET // interfaces (lo is there, and down), addresses, routes, ports
     | libc::CLONE_NEWUTS // the host name
     | libc::CLONE_NEWIPC; // System V IPC, message queues
 
@@ -278,9 +278,9 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
     inside.reopen_by(mounts.iter().map(|made| &made.mount))?;
     let volumes = mounts::make_volumes(&c.volumes)?;
     mount_root(c)?; // from here on /dev is a tmpfs, which nobody else sees, and "." is ROOTFS
-    // hostname, hosts and resolv.conf are written there.
-    let is_on_host = c.shares_network() && c.network_of.is_none();
-    let texts = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, is_on_host);
+    // Files on it: hostname, resolv.conf and hosts, which section 5 adds a line to.
+    let uses_host_network = c.shares_network() && c.network_of.is_none();
+    let texts = etc::files(&c.hostname, &c.hosts, &c.resolv_conf, uses_host_network);
     let files = mounts::make_files("/etc", &texts, c.read_only)?;
     let hosts = attempt("/dev/hosts", File::options().append(true).open("/dev/hosts"))?;
     mounts.extend(mounts::make_sys(is_rootless(), c.shares_network())?);
@@ -426,13 +426,13 @@ fn limit_capabilities(wanted: u64) -> Result<u64> {
     say_step(format_args!("setpriv --bounding-set (of 0x{wanted:x})"));
     let mut kept = 0;
     for number in 0..64 {
-        let is_held = match sys::capbset_read(number) {
+        let is_there = match sys::capbset_read(number) {
             Err(Errno::EINVAL) => break, // past the last that this kernel knows
             answer => attempt("prctl PR_CAPBSET_READ", answer)?,
         };
         if (wanted >> number) & 1 == 0 {
             attempt("prctl PR_CAPBSET_DROP", sys::capbset_drop(number))?;
-        } else if is_held {
+        } else if is_there {
             kept |= 1 << number;
         }
     }
@@ -477,8 +477,8 @@ fn attend(
     if cgroup.is_some() && c.network_of.is_none() {
         containers::sweep(containers::SOME); // after husks that were killed, as we have the time
     }
-    terminal::wait_for_child(child, &signals)?;
-    talk::wait_for_exec(child)?; // or for the step that has failed
+    terminal::wait_for_exec(child, &signals)?;
+    talk::check_exec(child)?; // or has a step failed?
     if !c.init {
         shield::check(pid, &c.command[0])?;
     }
@@ -496,7 +496,7 @@ fn attend(
 
 /// As in a shell, 128+N is an end by signal N.
 pub fn wait(pid: i32, outside: Outside, signals: Signals) -> Result<(u8, LastWords)> {
-    let last_words = outside.attend(pid, signals)?;
+    let last_words = outside.relay(pid, signals)?;
     let status = attempt("waitpid", sys::waitpid(pid))?;
     let code = status.code().or(status.signal().map(|number| 128 + number));
     Ok((code.unwrap_or(125) as u8, last_words))

@@ -51,9 +51,9 @@ pub fn fail(parent: &UnixStream, error: Error) -> ! {
     exit(error.status.into())
 }
 
-/// Waits until the child is its command: execve(2) closes the socket. Before that, an error comes
-/// through it.
-pub fn wait_for_exec(child: &UnixStream) -> Result<()> {
+/// Has the child become its command? execve(2) closes the socket, and so does its end. Before that
+/// comes what it has to say.
+pub fn check_exec(child: &UnixStream) -> Result<()> {
     match hear(child) {
         (_, Some(why)) => Err(why),
         (true, None) => Ok(()),

@@ -112,7 +112,7 @@ fn caller(wanted: &Wanted) -> Option<BorrowedFd<'static>> {
     (is_foreground && !wanted.detach).then_some(terminal)
 }
 
-/// From now on signals do nothing to husk until `Outside::attend` passes them on.
+/// From now on signals do nothing to husk until `Outside::relay` passes them on.
 pub fn hold_signals() -> Result<Signals> {
     attempt("signalfd", Signals::hold())
 }
@@ -120,7 +120,7 @@ pub fn hold_signals() -> Result<Signals> {
 /// Waits until the child has closed its end of the socket: it is the command, or gone. It may take
 /// for ever: ROOTFS may be slow, and in `exec` whoever is in the container may stop the child. So a
 /// signal ends husk here, and with it the child.
-pub fn wait_for_child(child: &UnixStream, signals: &Signals) -> Result<()> {
+pub fn wait_for_exec(child: &UnixStream, signals: &Signals) -> Result<()> {
     signals.wait_for_end(child).map_err(|number| Error {
         status: 128 + number as u8,
         why: format!("signal {number} came before the command could run"),

@@ -31,12 +31,12 @@ impl Outside {
         for number in 0..3 {
             let _ = sys::dup2(&self.null, number);
         }
-        self.attend(pid, signals)?.copy()
+        self.relay(pid, signals)?.copy()
     }
 
     /// Copies until the process has ended, and what it wrote has gone on or nobody takes it at the
     /// moment; passes signals on.
-    pub fn attend(mut self, pid: c_int, signals: Signals) -> Result<LastWords> {
+    pub fn relay(mut self, pid: c_int, signals: Signals) -> Result<LastWords> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
         if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
             // A child that was killed too early has none.
