@@ -190,7 +190,7 @@ pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) ->
     step!(
         netlink.set_port(port, hairpin),
         "ip link set {name} type bridge_slave \
-         learning off locked on group_fwd_mask 0xfffd hairpin {mode}"
+         learning off flood off locked on group_fwd_mask 0xfffd hairpin {mode}"
     )?;
     step!(netlink.add_bridge_entry(port, mac), "bridge fdb add {mac} dev {name} master static")?;
     step!(netlink.set_neighbour(bridge, ip, mac), "ip neigh replace {ip} lladdr {mac} dev husk0")?;

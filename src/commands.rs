@@ -5,7 +5,7 @@ mod listing;
 pub use listing::ps;
 
 use crate::caller;
-use crate::cgroups::{self, field, first_process, is_populated, wait_while};
+use crate::cgroups::{self, cgroups_below, field, first_process, is_populated, pids, wait_while};
 use crate::cli::{Kill, Stop};
 use crate::containers::{self, Cgroup, find, living};
 use crate::environment;
@@ -17,6 +17,7 @@ use crate::{Container, NAMESPACES, NOWHERE, clone, enter_workdir, execute, lock_
 use crate::{mounts, shield, sys, talk, terminal, users, wait};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -243,8 +244,9 @@ fn open_cgroup(living: &[PathBuf], name: &str) -> Result<(PathBuf, File)> {
 }
 
 fn signal_first(container: &File, signal: i32) {
-    if let Some(first) = first_process(&by_number(container)) {
-        wake_husk(&first);
+    let dir = by_number(container);
+    wake_husks(&dir);
+    if let Some(first) = first_process(&dir) {
         let _ = sys::pidfd_send_signal(&first.pidfd, signal);
     }
 }
@@ -256,14 +258,25 @@ fn complain_of(missing: Vec<String>) -> Result<u8> {
     Err(error(missing.join("; ")))
 }
 
-/// A foreground container's husk, its parent, may be stopped, and could not clean up.
-fn wake_husk(first: &cgroups::First) {
-    let Some(parent) = parent_of(&first.status) else { return };
-    let Ok(pidfd) = sys::pidfd_open(parent) else { return };
-    let now = cat(format!("/proc/{}/status", first.pid)).unwrap_or_default();
-    // It is still the parent, so its number is not another's. A detached container's is init.
-    if parent_of(&now) == Some(parent) && shield::is_husk(parent) {
-        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGCONT);
+/// A husk that looks after the container, or after an exec in it, may be stopped: then it could not
+/// clean up, nor take in its child, which PID 1 waits for in its end.
+fn wake_husks(dir: &Path) {
+    let mut dirs = cgroups_below(dir);
+    dirs.push(dir.into());
+    let members: BTreeSet<i32> = dirs.iter().flat_map(|dir| pids(dir)).collect();
+    let mut parents = BTreeSet::new();
+    for pid in &members {
+        let status = cat(format!("/proc/{pid}/status")).unwrap_or_default();
+        parents.extend(parent_of(&status));
+    }
+    let own_name = cat("/proc/self/comm").unwrap_or_default();
+    for parent in parents.difference(&members) {
+        let Ok(pidfd) = sys::pidfd_open(*parent) else { continue };
+        let name = cat(format!("/proc/{parent}/comm")).unwrap_or_default();
+        // Of a detached container it is init, or whoever takes its place.
+        if [own_name.as_str(), "husk\n"].contains(&name.as_str()) {
+            let _ = sys::pidfd_send_signal(&pidfd, libc::SIGCONT);
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn stay_behind(command: &[CString]) -> Result<()> {
 /// Until the command ends: its exit status, as a shell would tell it.
 fn attend(command: i32, signals: SigSet) -> i32 {
     loop {
-        while let Ok(Some((pid, status))) = sys::wait_for_any(libc::WNOHANG) {
+        while let Ok(Some((pid, status))) = sys::waitpid(-1, libc::WNOHANG) {
             if pid == command {
                 let by_signal = status.signal().map(|number| 128 + number);
                 return status.code().or(by_signal).unwrap_or(125);

@@ -497,7 +497,7 @@ fn attend(
 /// As in a shell, 128+N is an end by signal N.
 pub fn wait(pid: i32, outside: Outside, signals: Signals) -> Result<(u8, LastWords)> {
     let last_words = outside.relay(pid, signals)?;
-    let status = attempt("waitpid", sys::waitpid(pid))?;
+    let status = last_words.reap(pid)?;
     let code = status.code().or(status.signal().map(|number| 128 + number));
     Ok((code.unwrap_or(125) as u8, last_words))
 }

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
 const IFLA_BRPORT_GROUP_FWD_MASK: u16 = 31;
 const IFLA_BRPORT_LOCKED: u16 = 39;
 const IFA_RT_PRIORITY: u16 = 9;
@@ -80,14 +81,16 @@ impl Netlink {
         self.request(libc::RTM_NEWLINK, ADD, &veth)
     }
 
-    /// `ip link set PORT type bridge_slave learning off locked on group_fwd_mask 0xfffd`: the
-    /// bridge passes on only what comes from MAC addresses that it was told (5.18), and learns
-    /// none. And all frames have to pass through it: those to IEEE 802.1's own addresses would go
+    /// `ip link set PORT type bridge_slave learning off flood off locked on group_fwd_mask 0xfffd`:
+    /// the bridge passes on only what comes from MAC addresses that it was told (5.18), and learns
+    /// none. What is for an address that is behind no port, as that of a container which has ended,
+    /// goes to none. And all frames have to pass through it: those to IEEE 802.1's own addresses would go
     /// to the port itself, as if it were an interface of the host's. With `hairpin on` what came
     /// from the port may go back to it.
     pub fn set_port(&self, port: u32, hairpin: bool) -> Result<bool, Errno> {
         let options = [
             attribute(IFLA_BRPORT_LEARNING, &[0]),
+            attribute(IFLA_BRPORT_UNICAST_FLOOD, &[0]),
             attribute(IFLA_BRPORT_LOCKED, &[1]),
             attribute(IFLA_BRPORT_GROUP_FWD_MASK, &0xfffdu16.to_ne_bytes()),
             attribute(IFLA_BRPORT_MODE, &[hairpin.into()]),

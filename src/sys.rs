@@ -66,19 +66,12 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
-/// waitpid(2) of one child, until it has ended. (nix's knows no real-time signals.)
-pub fn waitpid(pid: c_int) -> Result<ExitStatus, Errno> {
+/// waitpid(2) of one child, or of any (-1): which one has ended, and how. None: with WNOHANG among
+/// the flags, if none has. (nix's knows no real-time signals.)
+pub fn waitpid(pid: c_int, flags: c_int) -> Result<Option<(c_int, ExitStatus)>, Errno> {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    Errno::result(unsafe { libc::waitpid(pid, &mut status, 0) })?;
-    Ok(ExitStatus::from_raw(status))
-}
-
-/// The same of any child.
-pub fn wait_for_any(flags: c_int) -> Result<Option<(c_int, ExitStatus)>, Errno> {
-    let mut status = 0;
-    // SAFETY: the kernel writes one integer.
-    let pid = Errno::result(unsafe { libc::waitpid(-1, &mut status, flags) })?;
+    let pid = Errno::result(unsafe { libc::waitpid(pid, &mut status, flags) })?;
     Ok((pid != 0).then(|| (pid, ExitStatus::from_raw(status))))
 }
 

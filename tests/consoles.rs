@@ -400,7 +400,11 @@ fn flood() {
         }
         assert!(pty.child.try_wait().expect("wait").is_none(), "{what}: its last words wait");
         assert_waits(husk);
-        kill(Pid::from_raw(husk), Signal::SIGTERM).expect("kill");
+        if stop {
+            pty.send("\x03");
+        } else {
+            kill(Pid::from_raw(husk), Signal::SIGTERM).expect("kill");
+        }
         until("husk's end", || pty.child.try_wait().expect("wait").is_some());
         assert_eq!(pty.child.wait().expect("wait").code(), Some(9), "{what}");
     }

@@ -3,9 +3,12 @@
 
 mod common;
 use common::*;
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// A PID 1 that writes over its own title and environment, as nginx, redis and sshd do: in C, where
 /// they lie one behind the other.
@@ -194,4 +197,61 @@ fn rootless() {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     assert_eq!(husk(&["exec", "y", "sh", "-c", script]).ok(), format!("0 {path} /tmp"));
     husk(&["stop", "-t0", "x", "y"]).ok();
+}
+
+/// Whoever traces a process learns of its end before the parent does, and may keep it. So husk has
+/// to wait, but not against every signal.
+#[test]
+fn traced_by_pid_1() {
+    let host = host!();
+    let root = with_program(
+        &host,
+        "seize",
+        r#"
+#include <dirent.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+int main(void) {
+    for (;;) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        while ((entry = readdir(proc)))
+            if (atoi(entry->d_name) > 1)
+                ptrace(PTRACE_SEIZE, atoi(entry->d_name), 0, 0);
+        closedir(proc);
+        usleep(1000);
+    }
+}
+"#,
+    );
+    host.husk(&["run", "-d", "--name=x", root.path(), "/seize"]).ok();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let mut exec = start(&mut host.husk_command(&["exec", "x", "sleep", "0.5"]));
+        std::thread::sleep(Duration::from_millis(1500) * slowness());
+        if exec.child.try_wait().expect("wait").is_some() {
+            host.skip_part("this kernel lets nobody trace others");
+            break;
+        }
+        exec.signal(signal);
+        assert_eq!(exec.wait().code, 128 + signal as i32);
+    }
+    stop(&host, "x");
+}
+
+/// A husk that is stopped takes nobody in, and then PID 1 can't end.
+#[test]
+fn stopped_beside_its_container() {
+    let host = host!();
+    for options in [&["--name=x"][..], &["--name=x", "--init"]] {
+        let run = host.stays(options, "true");
+        let mut command = host.husk_command(&["exec", "x", "sh", "-c", "echo go; sleep 1000"]);
+        let mut exec = start(command.process_group(0));
+        exec.says("go\n");
+        exec.signal(Signal::SIGSTOP);
+        host.husk(&["stop", "-t1", "x"]).ok();
+        assert_eq!(exec.wait().code, 137);
+        let code = run.wait().code;
+        assert!([137, 143].contains(&code), "{code}"); // with --init the command had SIGTERM
+    }
 }

@@ -707,3 +707,29 @@ fn settings() {
     let before = host.sh(script).ok();
     assert_eq!(host.inside(&["--network", "host"], script).ok(), before);
 }
+
+/// The host knows the address of a container that has ended until the next husk: what it sends
+/// there must not go to others, who could answer in its place.
+#[test]
+fn frames_for_who_has_ended() {
+    let host = host!();
+    for name in ["a", "b"] {
+        host.husk(&["run", "-d", "--name", name, rootfs(), "sleep", "1000"]).ok();
+    }
+    let script = format!("{ADDRESS} | cut -d/ -f1");
+    let ip = host.husk(&["exec", "a", "sh", "-c", &script]).ok();
+    assert_eq!(host.sh(&format!("ping -c1 -W5 {ip}")).code, 0);
+    let received = || {
+        let count = "/sys/class/net/eth0/statistics/rx_packets";
+        host.husk(&["exec", "b", "cat", count]).ok().parse::<u32>().expect("a number")
+    };
+    assert!(host.sh("ip neigh show dev husk0").ok().contains(&ip));
+    let a = host.inits()[0];
+    kill(Pid::from_raw(a), Signal::SIGKILL).expect("kill");
+    until("the end of its link", || host.sh("ip -o link show type veth | wc -l").ok() == "1");
+    let before = received();
+    host.sh(&format!("ping -c9 -i0.2 -W1 {ip}"));
+    let more = received() - before;
+    assert!(more < 9, "{more} frames");
+    host.husk(&["stop", "-t0", "b"]).ok();
+}

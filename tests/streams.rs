@@ -296,6 +296,33 @@ fn left_behind() {
     host.husk(&["run", "-d", "--log", "/dev/null", rootfs(), "true"]).refused(125, &["--log"]);
 }
 
+/// Where a container ends at once, and is taken in at once by whoever is its parent then.
+#[test]
+fn logs_of_short_commands() {
+    let host = host!();
+    let dir = TempDir::new();
+    let script = r#"
+import ctypes, os, sys
+husk, root, logs = sys.argv[1:]
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+for number in range(100):
+    options = ["--network", "none", "--log", f"{logs}/{number}"]
+    os.posix_spawn(husk, ["husk", "run", "-d", *options, root, "echo", "hi"], os.environ)
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+"#;
+    let mut command = host.command("python3");
+    command.args(["-c", script]).arg(husk()).args([rootfs(), dir.path()]);
+    assert_eq!(run(&mut command).ok().lines().count(), 100);
+    for number in 0..100 {
+        let log = fs::read_to_string(dir.join(number.to_string())).expect("a log");
+        assert_eq!(log, "hi\n", "log {number}");
+    }
+}
+
 /// tests/tty.c, which tells of each signal that it gets.
 fn tty_program() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tty-streams");

@@ -48,7 +48,7 @@ pub fn user_namespace(uids: &Mappings, gids: &Mappings) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/user", child.pid);
     let users = attempt(&path, File::open(&path));
     drop(child.socket);
-    attempt("waitpid", sys::waitpid(child.pid))?;
+    attempt("waitpid", sys::waitpid(child.pid, 0))?;
     written?;
     Ok(users?.into())
 }

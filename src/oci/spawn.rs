@@ -135,7 +135,7 @@ fn by_a_stage(plan: &mut Plan, cgroup: Option<&Cgroup>) -> Result<Child> {
     drop(theirs);
     let mut pid = [0; 4];
     let outcome = report.read_exact(&mut pid);
-    attempt("waitpid", sys::waitpid(stage))?;
+    attempt("waitpid", sys::waitpid(stage, 0))?;
     if outcome.is_err() {
         wait_for_word(&ours)?; // why not
     }

@@ -5,7 +5,7 @@ use super::copying::{Copying, Events, Progress};
 use super::pty::{self, Pair, Raw};
 use super::signals::{self, Signal, Signals};
 use super::{Outside, dup};
-use crate::step::{Result, attempt};
+use crate::step::{Error, Result, attempt};
 use crate::sys;
 use libc::c_int;
 use nix::errno::Errno;
@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::exit;
+use std::process::{ExitStatus, exit};
+use std::thread;
 use std::time::{Duration, Instant};
 
 impl Outside {
@@ -23,21 +24,32 @@ impl Outside {
         if !self.has_log {
             return Ok(());
         }
+        // Now: when this process has ended, the container is init's, and its number another's soon.
+        let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
+        let container = dup(&pidfd)?;
         if attempt("clone3", sys::clone3(0, None))? > 0 {
             exit(0);
         }
-        // Nobody would hear of an error any more.
         let _ = unistd::setsid();
         for number in 0..3 {
             let _ = sys::dup2(&self.null, number);
         }
-        self.relay(pid, signals)?.copy()
+        let outcome = self.relay_by(pidfd, pid, signals).and_then(LastWords::copy);
+        // Nobody would hear of an error any more.
+        if outcome.is_err() {
+            let _ = sys::pidfd_send_signal(&container, libc::SIGKILL);
+        }
+        Ok(())
     }
 
     /// Copies until the process has ended, and what it wrote has gone on or nobody takes it at the
     /// moment; passes signals on.
-    pub fn relay(mut self, pid: c_int, signals: Signals) -> Result<LastWords> {
+    pub fn relay(self, pid: c_int, signals: Signals) -> Result<LastWords> {
         let pidfd = attempt("pidfd_open", sys::pidfd_open(pid))?;
+        self.relay_by(pidfd, pid, signals)
+    }
+
+    fn relay_by(mut self, pidfd: OwnedFd, pid: c_int, signals: Signals) -> Result<LastWords> {
         if let (Some((screen, child)), Some(caller)) = (self.screen.take(), &self.caller) {
             // A child that was killed too early has none.
             if let Ok(pair) = Pair::receive(&child) {
@@ -65,6 +77,8 @@ impl Outside {
         }
         if attendant.streams.outputs.is_empty() {
             attendant.raw = None;
+        } else if let Some(raw) = &mut attendant.raw {
+            let _ = raw.obey_keys(); // ^C is for us now
         }
         Ok(LastWords(Some(attendant)))
     }
@@ -76,6 +90,23 @@ impl Outside {
 pub struct LastWords(Option<Attendant>);
 
 impl LastWords {
+    /// The exit status of the process, which has ended, waitpid(2). Whoever traces it, as PID 1 may
+    /// trace what `husk exec` starts, learns of the end first, and may keep it for ever, ptrace(2):
+    /// so signals end husk here.
+    pub fn reap(&self, pid: c_int) -> Result<ExitStatus> {
+        loop {
+            if let Some((_, status)) = attempt("waitpid", sys::waitpid(pid, libc::WNOHANG))? {
+                return Ok(status);
+            }
+            let signal = self.0.as_ref().and_then(|attendant| attendant.signals.fatal());
+            if let Some(number) = signal {
+                let why = format!("signal {number} came while somebody traces the command");
+                return Err(Error { status: 128 + number as u8, why });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub fn copy(self) -> Result<()> {
         let Some(mut attendant) = self.0 else { return Ok(()) };
         while !attendant.streams.outputs.is_empty() {

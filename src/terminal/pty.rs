@@ -7,7 +7,7 @@ use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::socket::{self, ControlMessage, MsgFlags};
 use nix::sys::stat::Mode;
 use nix::sys::statfs;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -102,6 +102,12 @@ impl Raw {
         let raw = Raw { terminal, saved, raw };
         raw.renew()?;
         Ok(raw)
+    }
+
+    /// From now on ^C and the like are signals again, and no bytes for a reader.
+    pub fn obey_keys(&mut self) -> Result<(), Errno> {
+        self.raw.local_flags.insert(LocalFlags::ISIG);
+        self.renew()
     }
 
     /// Once more, after a shell had the terminal.

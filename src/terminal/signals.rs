@@ -61,13 +61,22 @@ impl Signals {
             if is_closed || found.is_err_and(|errno| errno != Errno::EINTR) {
                 return Ok(());
             }
-            let Some(signal) = self.next() else { continue };
+            if let Some(number) = self.fatal() {
+                return Err(number);
+            }
+        }
+    }
+
+    /// One that has come and ends us; others that have come do what they do by default.
+    pub fn fatal(&self) -> Option<c_int> {
+        while let Some(signal) = self.next() {
             match signal.number {
                 libc::SIGWINCH | libc::SIGURG | libc::SIGCONT => {}
                 libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => act_on(signal.number),
-                number => return Err(number),
+                number => return Some(number),
             }
         }
+        None
     }
 }
 
