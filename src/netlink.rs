@@ -85,7 +85,7 @@ impl Netlink {
     /// the bridge passes on only what comes from MAC addresses that it was told (5.18), and learns
     /// none. What is for an address behind no port, as that of a container which has ended, goes to
     /// none. And all frames have to pass through the bridge: those to IEEE 802.1's own addresses
-    /// would go to the port itself, as if it were an interface of the host's. With `hairpin on` what
+    /// would go to the port itself, as to an interface of the host. With `hairpin on` what
     /// came from the port may go back to it.
     pub fn set_port(&self, port: u32, hairpin: bool) -> Result<bool, Errno> {
         let options = [
