@@ -437,7 +437,7 @@ fn neighbours_are_known() {
     let known = host.sh(&format!("ip neigh show {ip}")).ok();
     assert!(known.contains("02:42:0a:4d:") && known.contains("PERMANENT"), "{known}");
     let link = host.sh("ip -d link show type bridge_slave").out;
-    for words in ["learning off", "hairpin off", "group_fwd_mask 0xfffd"] {
+    for words in ["learning off", "flood off", "hairpin off", "group_fwd_mask 0xfffd"] {
         assert!(link.contains(words), "{words}: {link}");
     }
     let entries = host.sh("bridge fdb show br husk0 | grep static").ok();
@@ -455,7 +455,7 @@ fn neighbours_are_forgotten() {
     let many: String = (0..3000)
         .map(|i| {
             format!(
-                "neigh add 10.77.{}.{} lladdr 02:42:0a:4d:00:00 dev husk0\n",
+                "neigh replace 10.77.{}.{} lladdr 02:42:0a:4d:00:00 dev husk0\n",
                 i / 250,
                 i % 250 + 2
             )
@@ -468,10 +468,10 @@ fn neighbours_are_forgotten() {
     let ip = a.out().split('/').next().expect("an address").to_string();
     let count = || host.sh("ip neigh show dev husk0 nud permanent | wc -l").ok();
     let count = || count().parse::<usize>().expect("a number");
-    assert!(count() > 3000, "{}", count());
+    assert!(count() >= 3000, "{}", count());
     // One start in 64: that none of a thousand looks happens once in seven million times.
     let mut starts = 0..1000;
-    while count() > 3000 && starts.next().is_some() {
+    while count() >= 3000 && starts.next().is_some() {
         host.inside(&[], "true").ok();
     }
     assert!(count() < 100, "{} after {starts:?}", count());
