@@ -466,7 +466,8 @@ fn neighbours_are_forgotten() {
     run(host.command("ip").arg("-batch").arg(dir.join("batch"))).ok();
     let a = host.stays(&[], ADDRESS);
     let ip = a.out().split('/').next().expect("an address").to_string();
-    let count = || host.sh("ip neigh show dev husk0 nud permanent | wc -l").ok();
+    // ip may say that others change the table meanwhile.
+    let count = || host.sh("ip neigh show dev husk0 nud permanent 2>/dev/null | wc -l").ok();
     let count = || count().parse::<usize>().expect("a number");
     assert!(count() >= 3000, "{}", count());
     // One start in 64: that none of a thousand looks happens once in seven million times.
