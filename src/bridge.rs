@@ -182,7 +182,7 @@ pub fn port_name(ip: Ipv4Addr) -> String {
 /// So nobody can pose as another one, or fill the tables of the bridge and of the host.
 pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) -> Result<()> {
     let (name, mac) = (port_name(ip), mac_of(ip));
-    // It is there, as long as the child is: if glibc can't find it, that is for want of a descriptor.
+    // It is there, as long as the child is: if glibc can't find it, for want of a descriptor.
     let port = if_nametoindex(name.as_str()).map_err(|_| Errno::EMFILE);
     let port = attempt(&name, port)?;
     let _ = refuse_ipv6(&name);

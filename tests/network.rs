@@ -450,7 +450,8 @@ fn neighbours_are_known() {
 #[test]
 fn neighbours_are_forgotten() {
     let host = host!();
-    host.inside(&[], "true").ok();
+    let a = host.stays(&[], ADDRESS);
+    let ip = a.out().split('/').next().expect("an address").to_string();
     // As many as a day's work leaves.
     let many: String = (0..3000)
         .map(|i| {
@@ -464,8 +465,6 @@ fn neighbours_are_forgotten() {
     let dir = TempDir::new();
     fs::write(dir.join("batch"), many).expect("write");
     run(host.command("ip").arg("-batch").arg(dir.join("batch"))).ok();
-    let a = host.stays(&[], ADDRESS);
-    let ip = a.out().split('/').next().expect("an address").to_string();
     // ip may say that others change the table meanwhile.
     let count = || host.sh("ip neigh show dev husk0 nud permanent 2>/dev/null | wc -l").ok();
     let count = || count().parse::<usize>().expect("a number");
