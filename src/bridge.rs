@@ -181,6 +181,16 @@ pub fn port_name(ip: Ipv4Addr) -> String {
 /// Behind a container's port there is one MAC address, whose IP address the host knows for ever.
 /// So nobody can pose as another one, or fill the tables of the bridge and of the host.
 pub fn bind_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) -> Result<()> {
+    let outcome = set_up_port(netlink, bridge, ip, hairpin);
+    let name = port_name(ip);
+    // It goes with the other end, and that goes with the child.
+    if outcome.is_err() && if_nametoindex(name.as_str()) == Err(Errno::ENODEV) {
+        return attempt(name, Err(Errno::ESRCH));
+    }
+    outcome
+}
+
+fn set_up_port(netlink: &Netlink, bridge: u32, ip: Ipv4Addr, hairpin: bool) -> Result<()> {
     let (name, mac) = (port_name(ip), mac_of(ip));
     // It is there, as long as the child is: if glibc can't find it, for want of a descriptor.
     let port = if_nametoindex(name.as_str()).map_err(|_| Errno::EMFILE);

@@ -126,9 +126,6 @@ pub fn attempt<T, E: Into<io::Error>>(what: impl Display, result: Result<T, E>) 
     }
 }
 
-/// What has become of a child that is not there any more.
-pub const KILLED: &str = "it was killed in its start: by husk stop, or is --memory too small?";
-
 /// What a user can do about an error, where its name does not say that.
 fn hint(errno: Errno) -> Option<&'static str> {
     match errno {
@@ -140,7 +137,9 @@ fn hint(errno: Errno) -> Option<&'static str> {
             Some("this kernel is too old, or a seccomp filter hides it: husk needs Linux 5.14")
         }
         Errno::EAGAIN => Some("too many: see ulimit -u, pids.max and cgroup.max.*"),
-        Errno::EPIPE | Errno::ESRCH => Some(KILLED),
+        Errno::EPIPE | Errno::ESRCH => {
+            Some("it was killed in its start: by husk stop, or is --memory too small?")
+        }
         Errno::EXFULL => Some("a bridge takes 1,023 containers"),
         _ => None,
     }

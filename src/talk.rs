@@ -1,7 +1,7 @@
 //! What parent and child say to each other, each at its end of a socket: the parent's word to go
 //! on, and why the child could not become its command.
 
-use crate::step::{Error, KILLED, Result, attempt, error, step};
+use crate::step::{Error, Result, attempt, error, step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
@@ -57,25 +57,15 @@ pub fn check_exec(child: &UnixStream) -> Result<()> {
     match hear(child) {
         (_, Some(why)) => Err(why),
         (true, None) => Ok(()),
-        (false, None) => Err(killed()),
+        (false, None) => attempt("the container's first process", Err(Errno::EPIPE)),
     }
 }
 
-fn killed() -> Error {
-    error(format!("the container's first process: {KILLED}"))
-}
-
-/// Ends a child that can't become its command. Its own reason comes before ours: also that it was
-/// killed, for then its namespaces and what we have put into them are missing.
+/// Ends a child that can't become its command. Its own reason comes before ours.
 pub fn give_up(pid: i32, child: &UnixStream, why: Error) -> Error {
-    let look = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
-    let is_gone = socket::recv(child.as_raw_fd(), &mut [0], look) == Ok(0);
     let _ = sys::kill(pid, libc::SIGKILL);
-    match hear(child) {
-        (_, Some(own)) => own,
-        (false, None) if is_gone => killed(),
-        _ => why,
-    }
+    let (_, own) = hear(child);
+    own.unwrap_or(why)
 }
 
 /// All that the child has to say: did it come as far as execve(2), and what failed, if anything?
