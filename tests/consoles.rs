@@ -391,8 +391,10 @@ fn flood() {
             kill(Pid::from_raw(husk), Signal::SIGTERM).expect("kill");
         }
         until("the container's end", || host.inits().is_empty());
-        // The name is free: who holds what nobody takes is husk alone.
-        host.husk(&["run", "--name", "x", rootfs(), "true"]).ok();
+        // The name is free, soon: who holds what nobody takes is husk alone.
+        until("the name to be free", || {
+            host.husk(&["run", "--name", "x", rootfs(), "true"]).code == 0
+        });
         if options.is_empty() && !key.is_empty() {
             let (_, code) = pty.end();
             assert_eq!(code, 9, "{what}");
