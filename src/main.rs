@@ -124,7 +124,7 @@ impl Container {
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?; // the numbers in /proc must be those of our own processes
-    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // nobody changes husk
+    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // husk's file is safe
     let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
     containers::join_network(c.network_of.as_deref())?; // with it the child will be in there, too
     let cgroup = create_cgroup(c)?; // 1
@@ -163,11 +163,11 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?; // 6
-    bridge::wait_until_up(link); // it had time for that; what is sent before is lost
+    bridge::wait_until_up(link); // now, for it came up meanwhile; what is sent before is lost
     if c.init {
         init::stay_behind(&c.command)?;
     }
-    talk::announce_exec(parent)?;
+    talk::announce_exec(parent)?; // whatever kills it before that has killed no command yet
     execute(c, &user, inside) // 7
 }
 

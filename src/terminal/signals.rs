@@ -47,9 +47,7 @@ impl Signals {
         let number = c_int::from_ne_bytes([a, b, c, d]);
         (length == info.len()).then_some(Signal { number, is_typed: code == SI_KERNEL })
     }
-}
 
-impl Signals {
     /// Waits until the other end of `socket` is closed: poll(2) always tells that. Before it a
     /// signal ends us as it would have before `hold`: its number is the error.
     pub fn wait_for_end(&self, socket: &UnixStream) -> Result<(), c_int> {
