@@ -3,14 +3,11 @@
 use crate::etc;
 use crate::iptables::Iptables;
 use crate::netlink::{Netlink, mac_of};
-use crate::paths::Tree;
 use crate::step::{Result, attempt, cat, echo, say_step, step, warn};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::net::if_::if_nametoindex;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +15,9 @@ use std::time::{Duration, Instant};
 /// The host's address on husk0, of 10.77.0.0/16 (see RULES).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub const PREFIX: u8 = 16;
+
+/// The address of who is not on it.
+pub const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// The metric of husk0's route says that all else is done. It is another one for other RULES.
 const COMPLETE: u32 = 771;
@@ -68,12 +68,17 @@ fn state() -> Result<State> {
     Ok(if is_complete { State::Complete } else { State::Incomplete })
 }
 
-/// Makes husk0 and its rules if they are missing, by one husk at a time: the working directory,
-/// husk/, is the lock. The metric comes last: whenever a husk was killed, the next one begins anew.
-pub fn make_if_missing() -> Result<()> {
-    if state()? == State::Complete {
-        return Ok(());
+/// Makes husk0 and its rules if they are missing. Returns its number.
+pub fn make_if_missing() -> Result<u32> {
+    if state()? != State::Complete {
+        make()?;
     }
+    attempt("husk0", if_nametoindex("husk0"))
+}
+
+/// One husk at a time: the working directory, husk/, is the lock. The metric comes last: whenever a
+/// husk was killed, the next one begins anew.
+fn make() -> Result<()> {
     let dir = attempt("open the husk cgroup", File::open("."))?;
     step!(dir.lock(), "flock .")?;
     let state = state()?; // another husk may have made it meanwhile
@@ -233,37 +238,28 @@ pub fn meet_gateway(own: &Netlink) -> Result<()> {
     Ok(())
 }
 
-/// The container's eth0, which is up, while the kernel still has to notice that its cable is
-/// plugged in at both ends: it does so in the background, and what is sent before that is lost.
-pub struct Link {
-    operstate: Option<File>, // of sysfs: "up" when it has
-    own: Netlink,
-}
-
-impl Link {
-    pub fn new(own: Netlink) -> Link {
-        let path = Path::new("/sys/class/net/eth0/operstate");
-        // Where others change ROOTFS meanwhile, it may be a fifo.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let operstate = Tree::Own.open(path, flags, 0).ok().map(File::from);
-        Link { operstate, own }
+/// A container's port has to come up, and husk0 with its first port.
+pub fn wait_for_port(ip: Ipv4Addr) -> Result<()> {
+    if ip == NOWHERE {
+        return Ok(());
     }
+    let host = attempt("netlink socket", Netlink::open())?;
+    wait_until_up(&host, &port_name(ip))?;
+    wait_until_up(&host, "husk0")
 }
 
-/// The kernel looks after this end first, and lets nobody use the network's lock until it has
-/// looked after the other one: that is ready when a request has had its turn. husk0 itself, if this
-/// is its first port, comes after that: so there is one more.
-pub fn wait_until_up(link: Option<Link>) {
-    let Some(Link { operstate: Some(operstate), own }) = link else { return };
-    say_step(format_args!("ip link show eth0 (until it is up)"));
-    let start = Instant::now();
-    let mut text = [0; 2];
-    while start.elapsed() < Duration::from_secs(1) {
-        if operstate.read_at(&mut text, 0).is_err() || text == *b"up" {
-            break;
-        }
+/// Somebody may have taken husk0 down.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An interface has been set up, but the kernel notices in the background that there is something
+/// at the other end of its cable: frames that come before that are lost. Since Linux 6.8 it looks
+/// at once when it is asked.
+pub fn wait_until_up(netlink: &Netlink, name: &str) -> Result<()> {
+    say_step(format_args!("ip link show {name} (until it is up)"));
+    let deadline = Instant::now() + PATIENCE;
+    // An error: it is gone, for its child is.
+    while netlink.is_up(name) == Ok(false) && Instant::now() < deadline {
         thread::sleep(Duration::from_micros(20));
     }
-    own.wait_for_turn();
-    own.wait_for_turn();
+    Ok(())
 }

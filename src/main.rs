@@ -23,6 +23,7 @@ mod iptables; //    the one program that husk runs for itself
 mod lockdown; //    capabilities, and the system calls that are refused
 mod mounts; //      docker's mounts, devices and masked paths
 mod netlink; //     messages to the kernel's network
+mod netns; //       a visit to another network namespace
 mod notes; //       what exec and stop have to know, kept by the kernel
 #[cfg(feature = "oci")]
 mod oci; //         the appendix: containers for docker, podman and Kubernetes
@@ -39,26 +40,23 @@ mod talk; //        what parent and child say to each other
 mod terminal; //    what 0, 1 and 2 are in there, and the copying; signals
 mod users; //       names of users and groups
 
-use bridge::{GATEWAY, Link, PREFIX};
+use bridge::{GATEWAY, NOWHERE, PREFIX};
 use caller::is_rootless;
 use containers::Cgroup;
 use devices::Device;
 use mounts::{Detached, Volume};
 use netlink::{Netlink, Peer, mac_of};
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::{prctl, signal::Signal, stat::Mode, stat::umask};
-use nix::{errno::Errno, net::if_::if_nametoindex, unistd};
+use nix::{errno::Errno, fcntl::AT_FDCWD, unistd};
 use paths::{Make, Tree};
-use std::convert::Infallible;
-use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
 use std::path::{Path, PathBuf};
+use std::{convert::Infallible, ffi::CString, io::Write};
 use step::{Error, Result, attempt, echo, error, say, say_step};
 use terminal::{Inside, LastWords, Outside, Signals};
 use users::User;
@@ -157,13 +155,10 @@ fn become_container(c: &Container, parent: &UnixStream, inside: &mut Inside) -> 
     finish_namespaces(c)?; // 2
     set_hostname(c)?; // 3
     let mut opened = build_root(c, inside)?; // 4
-    let ip = talk::wait_for_word(parent)?;
-    let link = configure_network(c, ip, &mut opened)?; // 5
-    sysctl::set(&opened.sysctl, &c.sysctls)?;
+    finish_network(c, parent, &mut opened)?; // 5
     let user = users::find(&c.user)?;
     inside.give_to(user.uid, user.gid)?;
     lock_down(c, &user, parent)?; // 6
-    bridge::wait_until_up(link); // now, for it came up meanwhile; what is sent before is lost
     if c.init {
         init::stay_behind(&c.command)?;
     }
@@ -268,8 +263,7 @@ struct Opened {
 /// follow the paths of ROOTFS: wherever its symlinks point, they can't lead out any more.
 fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
     say("4. root file system");
-    // systemd's mounts are shared: they would carry ours over to the host, and pivot_root refuses
-    // them.
+    // systemd's are shared: they would carry ours over to the host, and pivot_root refuses them.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     step!(mount(NONE, "/", NONE, private, NONE), "mount --make-rprivate /")?;
     let mut mounts = mounts::make_dev(is_rootless())?;
@@ -288,8 +282,7 @@ fn build_root(c: &Container, inside: &mut Inside) -> Result<Opened> {
     // A procfs shows the processes of the PID namespace in which it is made, proc(5). A user may
     // make one only while another can be seen: so it is made before pivot_root, too.
     let proc = mounts::new_mount("proc", "nosuid,nodev,noexec")?;
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let sysctl = attempt("open /proc/sys", openat(&proc, "sys", flags, Mode::empty()))?;
+    let sysctl = sysctl::dir_of(&proc)?;
     mounts.push(Detached { mount: proc, target: "/proc".into() });
     step!(unistd::chdir("/dev/root"), "cd /dev/root")?;
     // Both roots in one place, so the old one needs no directory in the new one: it lies on top,
@@ -335,8 +328,7 @@ fn mount_root(c: &Container) -> Result<()> {
     )
 }
 
-/// Magic links of a procfs, such as /proc/self/fd/N, are refused: they could lead out
-/// (CVE-2024-21626).
+/// Magic links of a procfs, such as /proc/self/fd/7, could lead out (CVE-2024-21626): refused.
 pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
     let shown = c.workdir.display();
     let dir = attempt(format_args!("cd {shown}"), Tree::Own.open_or_make(&c.workdir, make))?;
@@ -345,16 +337,21 @@ pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
 
 // ---- 5. network ---------------------------------------------------------------------------------
 
-const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-
-/// The host's side, while the child makes its root: a pair of veths, one end on the bridge, the
-/// other, eth0, in the child's namespace. When that ends, both vanish.
-fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
-    if !c.bridge {
-        return Ok(NOWHERE);
+/// The parent makes all of it while the child makes its root.
+fn make_network(c: &Container, pid: i32) -> Result<Ipv4Addr> {
+    let ip = if c.bridge { connect_to_bridge(c, pid)? } else { NOWHERE };
+    if !c.shares_network() && !is_rootless() {
+        let _visit = netns::enter(pid)?; // until the end of this block
+        configure_network(ip, &sysctl::dir()?)?;
     }
-    bridge::make_if_missing()?;
-    let bridge = attempt("husk0", if_nametoindex("husk0"))?;
+    bridge::wait_for_port(ip)?; // what is sent before is lost
+    Ok(ip)
+}
+
+/// The host's side: a pair of veths, one end on the bridge, the other, eth0, in the child's
+/// namespace. When that ends, both vanish.
+fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
+    let bridge = bridge::make_if_missing()?; // husk0's number
     let host = attempt("netlink socket", Netlink::open())?;
     loop {
         // The name leases the address: the kernel refuses a second interface of that name.
@@ -372,26 +369,31 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     }
 }
 
-/// The container's side, by a socket that is opened in its network namespace. eth0 is there, or the
-/// parent's word would not have come.
-fn configure_network(c: &Container, ip: Ipv4Addr, opened: &mut Opened) -> Result<Option<Link>> {
-    say("5. network");
-    let names = etc::own_line(&c.hostname, ip);
-    step!(writeln!(opened.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
-    if c.shares_network() {
-        return Ok(None);
-    }
+/// The container's side, by a socket that is opened in its network namespace.
+fn configure_network(ip: Ipv4Addr, sysctl: &OwnedFd) -> Result<()> {
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
-    sysctl::set_defaults(&opened.sysctl, is_rootless())?;
+    sysctl::set_defaults(sysctl, is_rootless())?;
     if ip == NOWHERE {
-        return Ok(None);
+        return Ok(());
     }
     step!(own.set_address("eth0", ip, PREFIX, 0), "ip addr add {ip}/{PREFIX} dev eth0")?;
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     bridge::meet_gateway(&own)?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    Ok(Some(Link::new(own)))
+    bridge::wait_until_up(&own, "eth0")
+}
+
+/// What is left for the child when the parent's word has come.
+fn finish_network(c: &Container, parent: &UnixStream, opened: &mut Opened) -> Result<()> {
+    say("5. network");
+    let ip = talk::wait_for_word(parent)?;
+    let names = etc::own_line(&c.hostname, ip);
+    step!(writeln!(opened.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
+    if is_rootless() && !c.shares_network() {
+        configure_network(ip, &opened.sysctl)?; // an ordinary user's parent may not go there
+    }
+    sysctl::set(&opened.sysctl, &c.sysctls)
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
@@ -469,7 +471,7 @@ fn attend(
     cgroup: Option<&Cgroup>,
     outside: Outside,
 ) -> Result<(u8, LastWords)> {
-    let ip = connect_to_bridge(c, pid)?;
+    let ip = make_network(c, pid)?;
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
     talk::tell(child, ip)?;

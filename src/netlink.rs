@@ -33,9 +33,18 @@ impl Netlink {
         Ok(Netlink(socket::socket(family, kind, flags, protocol)?))
     }
 
-    /// Asks the kernel to make or change something, and waits for its answer. A message is a header
-    /// (struct nlmsghdr), then a fixed part, then attributes. False: it is there already.
+    /// Asks the kernel to make or change something. False: it is there already.
     fn request(&self, kind: u16, flags: i32, body: &[u8]) -> Result<bool, Errno> {
+        match self.ask(kind, flags, body) {
+            Ok(_) => Ok(true),
+            Err(Errno::EEXIST) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Sends a message, and waits for the answer, of which it returns the beginning. A message is a
+    /// header (struct nlmsghdr), then a fixed part, then attributes.
+    fn ask(&self, kind: u16, flags: i32, body: &[u8]) -> Result<[u8; 128], Errno> {
         let mut message = vec![];
         message.extend((16 + body.len() as u32).to_ne_bytes());
         message.extend(kind.to_ne_bytes());
@@ -43,14 +52,14 @@ impl Netlink {
         message.extend([0; 8]); // sequence number and port: one question at a time, to the kernel
         message.extend(body);
         socket::send(self.0.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut answer = [0; 20]; // a header, and an errno
+        let mut answer = [0; 128];
         socket::recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        let [.., a, b, c, d] = answer;
-        match -i32::from_ne_bytes([a, b, c, d]) {
-            0 => Ok(true),
-            libc::EEXIST => Ok(false),
-            errno => Err(Errno::from_raw(errno)),
+        let kind = u16::from_ne_bytes(field(&answer, 4));
+        let errno = i32::from_ne_bytes(field(&answer, 16)); // negative, and 0 if all went well
+        if i32::from(kind) == libc::NLMSG_ERROR && errno != 0 {
+            return Err(Errno::from_raw(-errno));
         }
+        Ok(answer)
     }
 
     /// `ip link add NAME address MAC type bridge`, or `ip link set` if there is one.
@@ -133,10 +142,18 @@ impl Netlink {
         self.request(libc::RTM_SETLINK, CHANGE, &link(name, libc::IFF_UP, &[]))
     }
 
-    /// `ip link show eth0`, for the sake of the answer's time: requests are answered one after the
-    /// other, and none while the kernel changes the network by itself. It needs no capability.
-    pub fn wait_for_turn(&self) {
-        let _ = self.request(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &link("eth0", 0, &[]));
+    /// `ip link show NAME`: is its state UP? It is if there is something at the other end, too.
+    pub fn is_up(&self, name: &str) -> Result<bool, Errno> {
+        let answer = self.ask(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &link(name, 0, &[]))?;
+        let mut at = 32; // behind a header and a struct ifinfomsg, each of 16 bytes
+        while at < answer.len() {
+            let length = usize::from(u16::from_ne_bytes(field(&answer, at)));
+            if u16::from_ne_bytes(field(&answer, at + 2)) == libc::IFLA_OPERSTATE {
+                return Ok(field(&answer, at + 4) == [libc::IF_OPER_UP as u8]);
+            }
+            at += length.next_multiple_of(4).max(4);
+        }
+        Ok(true) // it does not say
     }
 
     /// `ip addr replace IP/PREFIX dev NAME metric METRIC`: with it comes a route of that metric.
@@ -192,6 +209,15 @@ impl Display for Mac {
 pub fn mac_of(ip: Ipv4Addr) -> Mac {
     let [a, b, c, d] = ip.octets();
     Mac([0x02, 0x42, a, b, c, d]) // 02: not a manufacturer's
+}
+
+/// Some bytes of an answer; zeros if it is not as long.
+fn field<const N: usize>(answer: &[u8], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    if let Some(bytes) = answer.get(at..at + N) {
+        field.copy_from_slice(bytes);
+    }
+    field
 }
 
 /// Type, length and value, which may be attributes again.

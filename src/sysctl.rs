@@ -1,11 +1,14 @@
 //! Settings of a container's own network, by its own /proc/sys.
 
 use crate::step::{Result, attempt, step};
+use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// docker's defaults for a network of the container's own.
 const DEFAULTS: [(&str, &str); 3] = [
@@ -21,7 +24,25 @@ const DEFAULTS: [(&str, &str); 3] = [
 const IPV6_OFF: &str = "net/ipv6/conf/eth0/disable_ipv6";
 const PING_GROUPS: &str = "net/ipv4/ping_group_range";
 
-/// `dir` is /proc/sys, which is covered for everybody else.
+/// /proc/sys, which shows everybody the settings of the network that they are in. Where husk itself
+/// is in a container, it may be read-only: then that of a procfs which nobody else sees.
+pub fn dir() -> Result<OwnedFd> {
+    let usual = dir_of(attempt("open /proc", File::open("/proc"))?)?;
+    let mount = attempt("statvfs /proc/sys", fstatvfs(&usual))?;
+    if !mount.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(usual);
+    }
+    let proc = step!(sys::fsmount("proc", &[], 0), "mount -t proc proc (detached)")?;
+    dir_of(&proc)
+}
+
+/// The same of a certain procfs, to be used when paths can't be trusted any more.
+pub fn dir_of(proc: impl AsFd) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    attempt("open /proc/sys", fcntl::openat(proc, "sys", flags, Mode::empty()))
+}
+
+/// `dir` is /proc/sys.
 pub fn set_defaults(dir: &OwnedFd, is_rootless: bool) -> Result<()> {
     for (file, value) in DEFAULTS {
         if file == PING_GROUPS && is_rootless {

@@ -98,8 +98,8 @@ def many():
 def where_time_goes():
     rows = [("start1", "its own start, the command line"), ("12", "1. cgroup"),
             ("23", "2. clone, until the child is in its namespaces"), ("34", "3. hostname"),
-            ("45", "4. root file system, and waiting for the veth pair"),
-            ("ng", "5. network, the host's side (while 4 goes on)"), ("56", "5. network, the container's side"),
+            ("45", "4. root file system"),
+            ("ng", "5. network, the parent's part (while 4 goes on)"), ("56", "5. network, waiting for the parent, the child's part"),
             ("67", "6. lock-down"), ("7end", "7. exec, /bin/true, its end, 8. clean-up"), ("startend", "all")]
     table("where the time goes, medians", "husk", "bare system calls")
     for key, title in rows:

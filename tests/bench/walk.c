@@ -29,6 +29,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -75,6 +76,7 @@ static void *put(const void *data, int size) {
     m.h.nlmsg_len += NLMSG_ALIGN(size);
     return at;
 }
+enum { OPER_UP = 6 };
 enum { ADD = NLM_F_CREATE | NLM_F_EXCL, SET = NLM_F_CREATE | NLM_F_REPLACE };
 static void begin(int type, int flags, const void *body, int size) {
     memset(&m, 0, sizeof m);
@@ -164,28 +166,54 @@ static void set(int sysctl, const char *file, const char *value) {
     DO(write(fd, value, strlen(value)));
     close(fd);
 }
-static void network_inside(int number, int sysctl, int hosts) {
-    DO(write(hosts, "10.77.0.2\tbare\n", 15));
+// The kernel notices in the background that both ends are up: since 6.8 at once, when it is asked.
+static void wait_until_up(int fd, const char *name) {
+    struct { struct nlmsghdr h; struct ifinfomsg link; char attributes[96]; } answer;
+    for (;;) {
+        begin(RTM_GETLINK, 0, &(struct ifinfomsg){0}, sizeof(struct ifinfomsg));
+        m.h.nlmsg_flags = NLM_F_REQUEST;
+        attribute(IFLA_IFNAME, name, strlen(name));
+        DO(send(fd, &m, m.h.nlmsg_len, 0));
+        DO(recv(fd, &answer, sizeof answer, 0));
+        int left = sizeof answer.attributes;
+        for (struct rtattr *a = (void *)answer.attributes; RTA_OK(a, left); a = RTA_NEXT(a, left))
+            if (a->rta_type == IFLA_OPERSTATE && *(char *)RTA_DATA(a) == OPER_UP) return;
+        nanosleep(&(struct timespec){0, 20000}, 0);
+    }
+}
+static void network_inside(int number, int child) {
+    int home = DO(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)), pidfd = DO(syscall(SYS_pidfd_open, child, 0));
+    DO(setns(pidfd, CLONE_NEWNET));
+    close(pidfd);
+    int proc = DO(open("/proc", O_RDONLY | O_CLOEXEC)), sysctl = DO(openat(proc, "sys", O_PATH | O_CLOEXEC));
+    struct statfs of;
+    close(proc), fstatfs(sysctl, &of);
     int fd = netlink();
     unsigned address = htonl(0x0a4d0000 + number), gateway = htonl(0x0a4d0001), metric = 0;
     up(fd, "lo");
-    if (!number) return;
     set(sysctl, "net/ipv6/conf/eth0/disable_ipv6", "1");
     set(sysctl, "net/ipv4/ip_unprivileged_port_start", "0");
     set(sysctl, "net/ipv4/ping_group_range", "0 2147483647");
-    begin(RTM_NEWADDR, SET, &(struct ifaddrmsg){AF_INET, 16, 0, 0, index_of("eth0")}, sizeof(struct ifaddrmsg));
-    attribute(IFA_LOCAL, &address, 4), attribute(IFA_RT_PRIORITY, &metric, 4);
-    ask(fd);
-    up(fd, "eth0");
-    int eth0 = index_of("eth0"), state = DO(open("/sys/class/net/eth0/operstate", O_RDONLY | O_CLOEXEC));
-    // The kernel notices in the background that both ends are up.
-    while (DO(pread(state, text, 2, 0)) && memcmp(text, "up", 2)) nanosleep(&(struct timespec){0, 20000}, 0);
-    close(state);
-    neighbour(fd, AF_INET, eth0, NUD_PERMANENT, 0, gateway, "\2\102\12\115\0\1");
-    begin(RTM_NEWROUTE, ADD, &(struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
-        .rtm_protocol = RTPROT_BOOT, .rtm_type = RTN_UNICAST}, sizeof(struct rtmsg));
-    attribute(RTA_GATEWAY, &gateway, 4);
-    ask(fd);
+    if (number) {
+        begin(RTM_NEWADDR, SET, &(struct ifaddrmsg){AF_INET, 16, 0, 0, index_of("eth0")}, sizeof(struct ifaddrmsg));
+        attribute(IFA_LOCAL, &address, 4), attribute(IFA_RT_PRIORITY, &metric, 4);
+        ask(fd);
+        up(fd, "eth0");
+        neighbour(fd, AF_INET, index_of("eth0"), NUD_PERMANENT, 0, gateway, "\2\102\12\115\0\1");
+        begin(RTM_NEWROUTE, ADD, &(struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
+            .rtm_protocol = RTPROT_BOOT, .rtm_type = RTN_UNICAST}, sizeof(struct rtmsg));
+        attribute(RTA_GATEWAY, &gateway, 4);
+        ask(fd);
+        wait_until_up(fd, "eth0");
+    }
+    close(fd), close(sysctl);
+    DO(setns(home, CLONE_NEWNET));
+    close(home);
+    if (!number) return;
+    char name[IFNAMSIZ];
+    snprintf(name, sizeof name, "bare%d", number);
+    fd = netlink();
+    wait_until_up(fd, name), wait_until_up(fd, "husk0");
     close(fd);
 }
 
@@ -371,9 +399,9 @@ static int walk(const char *rootfs, int number) {
         DO(sethostname("bare", 4));
         section('c', '4');
         root_file_system(rootfs);
-        DO(recv(both[1], text, 4, 0));
         section('c', '5');
-        network_inside(number, sysctl, hosts);
+        DO(recv(both[1], text, 4, 0));
+        DO(write(hosts, "10.77.0.2\tbare\n", 15));
         close(hosts), close(sysctl);
         section('c', '6');
         lock_down(both[1]);
@@ -385,6 +413,7 @@ static int walk(const char *rootfs, int number) {
     }
     close(both[1]);
     if (number) network_outside(number, pid);
+    network_inside(number, pid);
     sigset_t set;
     sigemptyset(&set), sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, 0);
