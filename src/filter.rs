@@ -36,52 +36,79 @@ pub fn filter(
     last: u32,
     other_abi: sock_filter,
 ) -> Vec<sock_filter> {
+    // Made from its end, for jumps go forward only: what they lead to is there already.
+    let mut reversed = vec![];
+    search(&pieces(&answers, &[otherwise], last), &mut reversed);
     // Another ABI numbers its calls differently (int 0x80).
-    let mut filter = vec![load(4), bpf(BPF_JMP | BPF_JEQ, AUDIT_ARCH, 1, 0), other_abi, load(0)];
-    search(&pieces(answers, otherwise, last), &mut filter);
-    filter
+    let head = [load(4), bpf(BPF_JMP | BPF_JEQ, AUDIT_ARCH, 1, 0), other_abi, load(0)];
+    head.into_iter().chain(reversed.into_iter().rev()).collect()
 }
 
-/// Cuts the line of all numbers into pieces: where each begins, and what is answered until the
-/// next.
-fn pieces(answers: BTreeMap<u32, Answer>, otherwise: sock_filter, last: u32) -> Vec<(u32, Answer)> {
-    let mut pieces = vec![];
+/// Where a piece of the line of all numbers begins, and what is answered until the next.
+type Piece<'a> = (u32, &'a [sock_filter]);
+
+fn pieces<'a>(
+    answers: &'a BTreeMap<u32, Answer>,
+    otherwise: &'a [sock_filter],
+    last: u32,
+) -> Vec<Piece<'a>> {
+    let mut pieces: Vec<Piece> = vec![];
     let mut next = 0;
     for (call, answer) in answers {
-        if next < call {
-            pieces.push((next, vec![otherwise]));
+        if next < *call {
+            pieces.push((next, otherwise));
         }
-        pieces.push((call, answer));
+        pieces.push((*call, answer));
         next = call + 1;
     }
     if next <= last {
-        pieces.push((next, vec![otherwise]));
+        pieces.push((next, otherwise));
         next = last + 1;
     }
-    pieces.push((next, vec![UNKNOWN]));
+    pieces.push((next, &[UNKNOWN]));
     pieces.dedup_by(|this, before| this.1 == before.1);
     pieces
 }
 
-/// Adds a balanced tree of comparisons, at whose leaves the answers are. The kernel runs a filter
-/// once for every number when it is loaded: a list of comparisons takes it twice as long.
-fn search(pieces: &[(u32, Answer)], filter: &mut Vec<sock_filter>) {
+/// Adds a balanced tree of comparisons, at whose leaves the answers are, and returns where it
+/// begins. The kernel runs a filter once for every number when it is loaded: a list of comparisons
+/// takes it twice as long.
+fn search(pieces: &[Piece], reversed: &mut Vec<sock_filter>) -> usize {
     if let [(_, answer)] = pieces {
-        filter.extend(answer);
-        return;
+        return place(answer, reversed);
     }
     let (low, high) = pieces.split_at(pieces.len() / 2);
     let (first_of_high, _) = high[0];
-    let jump = filter.len();
-    filter.push(ALLOW); // its place: what it has to skip comes first
-    search(low, filter);
-    let skipped = filter.len() - jump - 1;
-    if let Ok(skipped) = u8::try_from(skipped) {
-        filter[jump] = bpf(BPF_JMP | BPF_JGE, first_of_high, skipped, 0);
-    } else {
-        // Too far for this jump. The one without a condition has 32 bits for it.
-        filter[jump] = bpf(BPF_JMP | BPF_JGE, first_of_high, 0, 1);
-        filter.insert(jump + 1, bpf(BPF_JMP | BPF_JA, skipped as u32, 0, 0));
+    let no = search(low, reversed);
+    let yes = search(high, reversed);
+    let (no, yes) = (bring_near(no, reversed), bring_near(yes, reversed));
+    let skipped = |to: usize| (reversed.len() - to - 1) as u8;
+    reversed.push(bpf(BPF_JMP | BPF_JGE, first_of_high, skipped(yes), skipped(no)));
+    reversed.len() - 1
+}
+
+/// A jump skips up to 255 instructions. A few of them are left for what comes in between.
+const NEAR: usize = 250;
+
+/// Most answers are a single instruction, and there may be one near: a shorter filter is loaded
+/// sooner.
+fn place(answer: &[sock_filter], reversed: &mut Vec<sock_filter>) -> usize {
+    let first = reversed.len().saturating_sub(NEAR);
+    if let [single] = answer
+        && let Some(at) = reversed[first..].iter().rposition(|one| one == single)
+    {
+        return first + at;
     }
-    search(high, filter);
+    reversed.extend(answer.iter().rev());
+    reversed.len() - 1
+}
+
+/// What is too far for a jump with a condition is reached by one without: it has 32 bits for that.
+fn bring_near(to: usize, reversed: &mut Vec<sock_filter>) -> usize {
+    let skipped = reversed.len() - to - 1;
+    if skipped < NEAR {
+        return to;
+    }
+    reversed.push(bpf(BPF_JMP | BPF_JA, skipped as u32, 0, 0));
+    reversed.len() - 1
 }

@@ -55,8 +55,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::{net::UnixStream, process::ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::{convert::Infallible, ffi::CString, io::Write};
+use std::{convert::Infallible, ffi::CString, io::Write, path::Path, path::PathBuf};
 use step::{Error, Result, attempt, echo, error, say, say_step};
 use terminal::{Inside, LastWords, Outside, Signals};
 use users::User;
@@ -183,7 +182,6 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         cgroup.remove();
         return Err(why);
     }
-    notes::keep(&cgroup.fd, &c.user, &c.ulimits, c.stop_signal, &c.workdir, &c.env);
     Ok(Some(cgroup))
 }
 
@@ -472,6 +470,9 @@ fn attend(
     outside: Outside,
 ) -> Result<(u8, LastWords)> {
     let ip = make_network(c, pid)?;
+    if let Some(Cgroup { fd, .. }) = cgroup {
+        notes::keep(fd, &c.user, &c.ulimits, c.stop_signal, &c.workdir, &c.env);
+    }
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
     talk::tell(child, ip)?;

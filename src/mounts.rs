@@ -335,13 +335,17 @@ pub fn place_console(terminal: Option<BorrowedFd>, dev: &OwnedFd) -> Result<()> 
 
 /// Attaches a mount at its target, which is made if it is missing.
 pub fn place(mount: &OwnedFd, tree: Tree, target: &Path) -> Result<(), Errno> {
-    let needs_dir = is_dir(mount);
-    let make = if needs_dir { Make::Dir } else { Make::File };
-    let place = tree.open_or_make(target, make)?;
-    if is_dir(&place) != needs_dir {
-        return Err(Errno::ENOTDIR); // move_mount(2) would say EINVAL
+    let place = match tree.open(target, OFlag::O_PATH, 0) {
+        Err(Errno::ENOENT) => {
+            let make = if is_dir(mount) { Make::Dir } else { Make::File };
+            tree.open_or_make(target, make)?
+        }
+        there => there?,
+    };
+    match sys::move_mount(mount, &place, "") {
+        Err(Errno::EINVAL) if is_dir(&place) != is_dir(mount) => Err(Errno::ENOTDIR),
+        placed => placed,
     }
-    sys::move_mount(mount, &place, "")
 }
 
 /// Covers what is masked or read-only in the new /sys or /proc, and what this kernel has of it.
