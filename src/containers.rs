@@ -28,9 +28,11 @@ pub fn husk_dir() -> Result<PathBuf> {
     let uid = unistd::geteuid().as_raw();
     let mut topmost = None;
     for dir in own.ancestors() {
+        if !dir.starts_with(&mount) {
+            break;
+        }
         // Below what is root's there may be a user's, where root has come by sudo.
-        let is_own = fs::metadata(dir).is_ok_and(|meta| meta.uid() == uid);
-        if is_own && dir.starts_with(&mount) {
+        if fs::metadata(dir).is_ok_and(|meta| meta.uid() == uid) {
             topmost = Some(dir.join("husk"));
         }
     }

@@ -5,8 +5,8 @@ use crate::paths::{Make, Tree, is_dir};
 use crate::step::{Result, attempt, cat, error, say_step, step};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, fstatat, mkdirat, stat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat, mknodat, stat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd;
 use std::fs::{self, File};
@@ -194,8 +194,8 @@ pub fn make_dev(is_rootless: bool) -> Result<Vec<Detached>> {
         step!(mkdirat(dev, *name, mode), "mkdir /dev/{name}")?;
     }
     for name in DEVICES {
-        let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        step!(openat(dev, name, new, Mode::empty()), "touch /dev/{name}")?;
+        let file = || mknodat(dev, name, SFlag::S_IFREG, Mode::empty(), 0);
+        step!(file(), "touch /dev/{name}")?;
     }
     mounts.extend(bind_devices()?);
     Ok(mounts)
@@ -371,15 +371,17 @@ fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<(String, OwnedFd)>)
         }
     }
     for name in READ_ONLY.into_iter().filter_map(below) {
-        if is_dir_at(tree, name)?.is_none() {
-            continue;
-        }
+        let sentence = format!("mount --bind -o ro {base}/{name} {base}/{name}");
+        say_step(&sentence);
         let itself = || {
             let mount = sys::open_tree(tree, Path::new(name), 0)?;
             sys::mount_setattr(&mount, 0, DEVICE | libc::MOUNT_ATTR_NODEV, 0, 0)?;
             sys::move_mount(&mount, tree, name)
         };
-        step!(itself(), "mount --bind -o ro {base}/{name} {base}/{name}")?;
+        match itself() {
+            Err(Errno::ENOENT) => {} // this kernel has none
+            placed => attempt(sentence, placed)?,
+        }
     }
     Ok(())
 }

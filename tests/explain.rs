@@ -77,7 +77,7 @@ const CALLS: [(&str, &str); 21] = [
     ("rmdir", "rmdir unlinkat"),
     ("setfattr", "fsetxattr"),
     ("setpriv", "prctl setgroups setresgid setresuid"),
-    ("touch", "openat"),
+    ("touch", "mknodat"),
     ("umount", "umount2"),
     ("unshare", "clone3 unshare"),
     ("write", "openat write"),
