@@ -244,8 +244,10 @@ pub fn wait_for_port(ip: Ipv4Addr) -> Result<()> {
         return Ok(());
     }
     let host = attempt("netlink socket", Netlink::open())?;
-    wait_until_up(&host, &port_name(ip))?;
-    wait_until_up(&host, "husk0")
+    if wait_until_up(&host, &port_name(ip)) {
+        wait_until_up(&host, "husk0");
+    }
+    Ok(())
 }
 
 /// Somebody may have taken husk0 down.
@@ -253,13 +255,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An interface has been set up, but the kernel notices in the background that there is something
 /// at the other end of its cable: frames that come before that are lost. Since Linux 6.8 it looks
-/// at once when it is asked.
-pub fn wait_until_up(netlink: &Netlink, name: &str) -> Result<()> {
+/// at once when it is asked. False: it is late, or gone, because its child is.
+pub fn wait_until_up(netlink: &Netlink, name: &str) -> bool {
     say_step(format_args!("ip link show {name} (until it is up)"));
     let deadline = Instant::now() + PATIENCE;
-    // An error: it is gone, for its child is.
-    while netlink.is_up(name) == Ok(false) && Instant::now() < deadline {
-        thread::sleep(Duration::from_micros(20));
+    let mut pause = Duration::from_micros(20);
+    loop {
+        match netlink.is_up(name) {
+            Ok(true) => return true,
+            Ok(false) if Instant::now() < deadline => {}
+            _ => return false,
+        }
+        thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(1));
     }
-    Ok(())
 }

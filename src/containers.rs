@@ -77,7 +77,9 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
 /// How the name of an exec's cgroup ends. It begins with a random number.
 const EXEC: &str = "husk-exec";
 
-/// The mark of what goes on when its husk has ended: the sticky bit of its directory.
+// The marks of a container whose command runs are bits of its directory, of no other use there.
+const IN_THE_FOREGROUND: u32 = 0o4755;
+/// It goes on when its husk has ended.
 const DETACHED: u32 = 0o1755;
 /// The same of one that ports of the host's lead to: when it has ended, no start may wait long
 /// before it takes them back.
@@ -199,14 +201,15 @@ impl Cgroup {
     /// for a lock for reading; and a detached container needs no husk any more, which its mark
     /// says.
     pub fn share(&self, is_detached: bool) -> Result<()> {
-        let _ = set_lock(&self.lock, libc::F_RDLCK, &self.dir);
-        if !is_detached {
-            return Ok(());
-        }
-        let has_ports = sys::fgetxattr(&self.fd, PUBLISHED).is_ok();
-        let mode = if has_ports { DETACHED_WITH_PORTS } else { DETACHED };
+        let mode = match is_detached {
+            false => IN_THE_FOREGROUND,
+            true if sys::fgetxattr(&self.fd, PUBLISHED).is_ok() => DETACHED_WITH_PORTS,
+            true => DETACHED,
+        };
         let mark = Permissions::from_mode(mode);
-        step!(fs::set_permissions(&self.dir, mark), "chmod {mode:o} {}", self.dir.display())
+        step!(fs::set_permissions(&self.dir, mark), "chmod {mode:o} {}", self.dir.display())?;
+        let _ = set_lock(&self.lock, libc::F_RDLCK, &self.dir);
+        Ok(())
     }
 
     /// Nobody enters any more.
@@ -344,7 +347,13 @@ pub fn wait_until_shared(dir: &Path) -> Result<File> {
     while set_lock(&lock, libc::F_RDLCK, dir).is_err() {
         thread::sleep(Duration::from_millis(1));
     }
-    Ok(lock)
+    // The kernel also unlocks it for a husk that is killed in its start. Then that first process is
+    // still husk's, with all that husk may do.
+    let marks = IN_THE_FOREGROUND | DETACHED;
+    if fs::metadata(dir).is_ok_and(|meta| meta.mode() & marks & 0o7000 != 0) {
+        return Ok(lock);
+    }
+    Err(error(format!("{}: not running", name_of(dir))))
 }
 
 /// Waits for the end of a container that was told to end. A foreground container is removed by its

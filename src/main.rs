@@ -121,9 +121,9 @@ impl Container {
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?; // the numbers in /proc must be those of our own processes
-    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // husk's file is safe
+    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // a safe copy of husk
     let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
-    containers::join_network(c.network_of.as_deref())?; // with it the child will be in there, too
+    containers::join_network(c.network_of.as_deref())?; // of another one: the child inherits it
     let cgroup = create_cgroup(c)?; // 1
     let cloned = clone(c.namespaces, cgroup.as_ref()); // 2
     let outcome = match cloned {
@@ -182,6 +182,7 @@ fn create_cgroup(c: &Container) -> Result<Option<Cgroup>> {
         cgroup.remove();
         return Err(why);
     }
+    notes::keep(&cgroup.fd, &c.user, &c.ulimits, c.stop_signal, &c.workdir, &c.env);
     Ok(Some(cgroup))
 }
 
@@ -335,30 +336,30 @@ pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
 
 // ---- 5. network ---------------------------------------------------------------------------------
 
-/// The parent makes all of it while the child makes its root.
+/// The parent makes the network, while the child is still in sections 2 to 4.
 fn make_network(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     let ip = if c.bridge { connect_to_bridge(c, pid)? } else { NOWHERE };
     if !c.shares_network() && !is_rootless() {
-        let _visit = netns::enter(pid)?; // until the end of this block
-        configure_network(ip, &sysctl::dir()?)?;
+        let _visit = netns::enter(pid)?; // until it is dropped, at the end of this block
+        configure_network(c, ip, &sysctl::dir()?)?;
     }
-    bridge::wait_for_port(ip)?; // what is sent before is lost
+    bridge::wait_for_port(ip)?; // frames that are sent before are lost
     Ok(ip)
 }
 
-/// The host's side: a pair of veths, one end on the bridge, the other, eth0, in the child's
+/// The host's side: a veth pair, one end on the bridge, the other, eth0, in the child's network
 /// namespace. When that ends, both vanish.
 fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
-    let bridge = bridge::make_if_missing()?; // husk0's number
+    let bridge = bridge::make_if_missing()?; // husk0's index
     let host = attempt("netlink socket", Netlink::open())?;
     loop {
         // The name leases the address: the kernel refuses a second interface of that name.
         let ip = bridge::address(containers::random());
-        let name = bridge::port_name(ip);
-        let peer = Peer { name: "eth0", mac: mac_of(ip), pid };
+        let (name, mac) = (bridge::port_name(ip), mac_of(ip));
+        let peer = Peer { name: "eth0", mac, pid };
         let is_new = step!(
             host.add_veth(&name, bridge, &peer),
-            "ip link add {name} up master husk0 type veth peer eth0 netns {pid}"
+            "ip link add {name} up master husk0 type veth peer eth0 address {mac} netns {pid}"
         )?;
         if is_new {
             bridge::bind_port(&host, bridge, ip, !c.ports.is_empty())?;
@@ -368,10 +369,10 @@ fn connect_to_bridge(c: &Container, pid: i32) -> Result<Ipv4Addr> {
 }
 
 /// The container's side, by a socket that is opened in its network namespace.
-fn configure_network(ip: Ipv4Addr, sysctl: &OwnedFd) -> Result<()> {
+fn configure_network(c: &Container, ip: Ipv4Addr, sysctl: &OwnedFd) -> Result<()> {
     let own = attempt("netlink socket", Netlink::open())?;
     step!(own.set_up("lo"), "ip link set lo up")?; // the kernel gives it 127.0.0.1
-    sysctl::set_defaults(sysctl, is_rootless())?;
+    sysctl::set_network(sysctl, &c.sysctls, is_rootless())?;
     if ip == NOWHERE {
         return Ok(());
     }
@@ -379,19 +380,20 @@ fn configure_network(ip: Ipv4Addr, sysctl: &OwnedFd) -> Result<()> {
     step!(own.set_up("eth0"), "ip link set eth0 up")?;
     bridge::meet_gateway(&own)?;
     step!(own.add_default_route(GATEWAY), "ip route add default via {GATEWAY}")?;
-    bridge::wait_until_up(&own, "eth0")
+    bridge::wait_until_up(&own, "eth0");
+    Ok(())
 }
 
-/// What is left for the child when the parent's word has come.
+/// The child's part, when the parent's word has come.
 fn finish_network(c: &Container, parent: &UnixStream, opened: &mut Opened) -> Result<()> {
     say("5. network");
     let ip = talk::wait_for_word(parent)?;
     let names = etc::own_line(&c.hostname, ip);
     step!(writeln!(opened.hosts, "{names}"), "echo {names} >> /etc/hosts")?;
     if is_rootless() && !c.shares_network() {
-        configure_network(ip, &opened.sysctl)?; // an ordinary user's parent may not go there
+        configure_network(c, ip, &opened.sysctl)?; // setns(2) is not for an ordinary user's parent
     }
-    sysctl::set(&opened.sysctl, &c.sysctls)
+    sysctl::set_others(&opened.sysctl, &c.sysctls)
 }
 
 // ---- 6. lock-down -------------------------------------------------------------------------------
@@ -469,10 +471,7 @@ fn attend(
     cgroup: Option<&Cgroup>,
     outside: Outside,
 ) -> Result<(u8, LastWords)> {
-    let ip = make_network(c, pid)?;
-    if let Some(Cgroup { fd, .. }) = cgroup {
-        notes::keep(fd, &c.user, &c.ulimits, c.stop_signal, &c.workdir, &c.env);
-    }
+    let ip = make_network(c, pid)?; // 5
     containers::publish(cgroup, ip, &c.ports)?;
     let signals = terminal::hold_signals()?; // until here they end husk, later it passes them on
     talk::tell(child, ip)?;
@@ -486,7 +485,7 @@ fn attend(
         shield::check(pid, &c.command[0])?;
     }
     if let Some(cgroup) = cgroup {
-        cgroup.share(c.terminal.detach)?; // as the child is its command, `husk exec` may enter
+        cgroup.share(c.terminal.detach)?; // the child is its command now: `husk exec` may enter
     }
     if !c.terminal.detach {
         return wait(pid, outside, signals);

@@ -373,15 +373,13 @@ fn cover(above: &Detached, dev: &OwnedFd, empty: &mut Option<(String, OwnedFd)>)
     for name in READ_ONLY.into_iter().filter_map(below) {
         let sentence = format!("mount --bind -o ro {base}/{name} {base}/{name}");
         say_step(&sentence);
-        let itself = || {
-            let mount = sys::open_tree(tree, Path::new(name), 0)?;
-            sys::mount_setattr(&mount, 0, DEVICE | libc::MOUNT_ATTR_NODEV, 0, 0)?;
-            sys::move_mount(&mount, tree, name)
+        let mount = match sys::open_tree(tree, Path::new(name), 0) {
+            Err(Errno::ENOENT) => continue, // this kernel has none
+            found => attempt(&sentence, found)?,
         };
-        match itself() {
-            Err(Errno::ENOENT) => {} // this kernel has none
-            placed => attempt(sentence, placed)?,
-        }
+        let read_only = DEVICE | libc::MOUNT_ATTR_NODEV;
+        attempt(&sentence, sys::mount_setattr(&mount, 0, read_only, 0, 0))?;
+        attempt(&sentence, sys::move_mount(&mount, tree, name))?;
     }
     Ok(())
 }

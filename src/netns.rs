@@ -1,17 +1,17 @@
 //! A visit to another process's network namespace: what `nsenter --net` does.
 
-use crate::step::{Result, attempt, say_step, step};
+use crate::step::{Result, attempt, step};
 use crate::sys;
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
-use std::process::abort;
+use std::process::exit;
 
 /// It ends when this is dropped.
 pub struct Visit {
     home: File,
 }
 
-/// From now on sockets, interfaces and /proc/sys/net are those of that process.
+/// From now on new sockets and /proc/sys/net are those of that process's network.
 pub fn enter(pid: i32) -> Result<Visit> {
     let home = attempt("open /proc/self/ns/net", File::open("/proc/self/ns/net"))?;
     let process = attempt("pidfd_open", sys::pidfd_open(pid))?;
@@ -21,10 +21,12 @@ pub fn enter(pid: i32) -> Result<Visit> {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        say_step("setns (back to the host's network)");
-        // It was ours before. What would be done next in the wrong one is better not done at all.
-        if setns(&self.home, CloneFlags::CLONE_NEWNET).is_err() {
-            abort();
+        let back = setns(&self.home, CloneFlags::CLONE_NEWNET);
+        let outcome = step!(back, "nsenter --net (back to husk's own)");
+        // What would be done next in the wrong one is better not done. The child reads that we are
+        // gone, and the next husk command clears away what it leaves.
+        if let Err(why) = outcome {
+            exit(why.report().into());
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,11 +24,12 @@ const IPV6_OFF: &str = "net/ipv6/conf/eth0/disable_ipv6";
 const PING_GROUPS: &str = "net/ipv4/ping_group_range";
 
 /// /proc/sys, which shows everybody the settings of the network that they are in. Where husk itself
-/// is in a container, it may be read-only: then that of a procfs which nobody else sees.
+/// is in a container, it may be read-only, or not there: then that of a procfs which nobody else
+/// sees.
 pub fn dir() -> Result<OwnedFd> {
-    let usual = dir_of(attempt("open /proc", File::open("/proc"))?)?;
-    let mount = attempt("statvfs /proc/sys", fstatvfs(&usual))?;
-    if !mount.flags().contains(FsFlags::ST_RDONLY) {
+    if let Ok(usual) = dir_of(attempt("open /proc", File::open("/proc"))?)
+        && open(&usual, PING_GROUPS).is_ok()
+    {
         return Ok(usual);
     }
     let proc = step!(sys::fsmount("proc", &[], 0), "mount -t proc proc (detached)")?;
@@ -42,8 +42,9 @@ pub fn dir_of(proc: impl AsFd) -> Result<OwnedFd> {
     attempt("open /proc/sys", fcntl::openat(proc, "sys", flags, Mode::empty()))
 }
 
-/// `dir` is /proc/sys.
-pub fn set_defaults(dir: &OwnedFd, is_rootless: bool) -> Result<()> {
+/// docker's defaults, and what --sysctl says of the network, files and values: before any frame can
+/// come. `dir` is /proc/sys.
+pub fn set_network(dir: &OwnedFd, wanted: &[(String, String)], is_rootless: bool) -> Result<()> {
     for (file, value) in DEFAULTS {
         if file == PING_GROUPS && is_rootless {
             continue; // the kernel refuses groups that a user namespace does not have
@@ -54,11 +55,15 @@ pub fn set_defaults(dir: &OwnedFd, is_rootless: bool) -> Result<()> {
         }
         write(&attempt(file, setting)?, file, value)?;
     }
-    Ok(())
+    set(dir, wanted.iter().filter(|(file, _)| is_network(file)))
 }
 
-/// What --sysctl says: files and values.
-pub fn set(dir: &OwnedFd, wanted: &[(String, String)]) -> Result<()> {
+/// What --sysctl says of all else.
+pub fn set_others(dir: &OwnedFd, wanted: &[(String, String)]) -> Result<()> {
+    set(dir, wanted.iter().filter(|(file, _)| !is_network(file)))
+}
+
+fn set<'a>(dir: &OwnedFd, wanted: impl Iterator<Item = &'a (String, String)>) -> Result<()> {
     for (file, value) in wanted {
         let setting = attempt(format_args!("--sysctl {file}"), open(dir, file))?;
         write(&setting, file, value)?;

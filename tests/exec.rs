@@ -3,7 +3,8 @@
 
 mod common;
 use common::*;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -253,5 +254,29 @@ fn stopped_beside_its_container() {
         assert_eq!(exec.wait().code, 137);
         let code = run.wait().code;
         assert!([137, 143].contains(&code), "{code}"); // with --init the command had SIGTERM
+    }
+}
+
+/// Until its execve(2) the first process is husk's own, with all that husk may do. When the husk of
+/// such a one is killed, its lock is free, and still nobody enters.
+#[test]
+fn exec_into_a_killed_start() {
+    let host = host!();
+    host.sh(FORWARD).ok();
+    host.husk(&["run", "--network=none", rootfs(), "true"]).ok();
+    let busy = fs::File::open(host.cgroup.join("husk")).expect("husk/");
+    busy.lock().expect("flock"); // whoever makes the bridge waits for that
+    for option in ["-d", "--init"] {
+        let command = ["run", option, "--name=x", "--user=1000", rootfs(), "sleep", "1000"];
+        let run = start(&mut host.husk_command(&command));
+        until("the child", || host.inits().len() == 1);
+        kill(Pid::from_raw(host.inits()[0]), Signal::SIGSTOP).expect("kill");
+        let exec = start(&mut host.husk_command(&["exec", "x", "id", "-u"]));
+        std::thread::sleep(Duration::from_millis(300) * slowness()); // it waits for the lock
+        run.signal(Signal::SIGKILL);
+        let told = exec.wait();
+        assert!(told.code == 125 && told.out.is_empty(), "{told}");
+        run.wait();
+        host.husk(&["ps"]).ok();
     }
 }

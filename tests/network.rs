@@ -238,7 +238,8 @@ fn starting_again_doubles_nothing() {
 }
 
 /// A script for a shell with mounts of its own, in which no iptables can be found.
-const HIDE: &str = "for dir in /usr/local/sbin /usr/sbin /sbin; do mount -t tmpfs none $dir; done";
+const HIDE: &str = "for dir in /usr/local/sbin /usr/sbin /sbin; do \
+                    [ ! -d $dir ] || mount -t tmpfs none $dir; done";
 
 /// Runs a script with mounts of its own, which go away with it.
 fn with_mounts(host: &Host, script: &str) -> Run {
@@ -289,6 +290,15 @@ fn read_only_settings() {
     assert!(!has_ipv6 || first.err.lines().count() == 1 && first.err.contains("IPv6"), "{first}");
     assert_eq!(with_mounts(&host, &script).err, "");
     assert_network_complete(&host, "with read-only settings");
+    // A part of them, or a /proc without any.
+    for hidden in [
+        "mount --bind /proc/sys/net /proc/sys/net; mount -o remount,bind,ro /proc/sys/net",
+        "mount -t proc -o subset=pid proc /proc",
+    ] {
+        let script = "exec $HUSK run --network none $R cat /proc/sys/net/ipv4/ping_group_range";
+        let run = with_mounts(&host, &format!("{hidden}; {script}"));
+        assert_eq!(run.ok(), "0\t2147483647", "{hidden}");
+    }
 }
 
 // -------------------------------------------------------------------------------- the admin's rules
@@ -703,6 +713,12 @@ fn settings() {
     if fs::exists("/proc/sys/net/ipv6").is_ok_and(|yes| yes) {
         assert_eq!(run.ok(), "0\n0\n1\n0"); // all, default, eth0, lo
     }
+    // Those of --sysctl hold before the first frame can come.
+    let name = "net.ipv4.conf.eth0.accept_redirects";
+    let run = host.husk(&["run", "--explain", "--sysctl", &format!("{name}=0"), rootfs(), "true"]);
+    let line = |words: &str| run.err.lines().position(|line| line.contains(words));
+    let (set, up) = (line("eth0/accept_redirects"), line("ip link set eth0 up"));
+    assert!(set.is_some() && set < up, "{run}");
     // They stay as they are where the network is somebody else's.
     let before = host.sh(script).ok();
     assert_eq!(host.inside(&["--network", "host"], script).ok(), before);

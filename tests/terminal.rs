@@ -666,4 +666,5 @@ fn settings_after_200_ends() {
         }
     }
     leave(pty);
+    host.husk(&["ps"]); // the last one may have ended before it listened to signals
 }
