@@ -206,8 +206,11 @@ impl Cgroup {
             true if sys::fgetxattr(&self.fd, PUBLISHED).is_ok() => DETACHED_WITH_PORTS,
             true => DETACHED,
         };
-        let mark = Permissions::from_mode(mode);
-        step!(fs::set_permissions(&self.dir, mark), "chmod {mode:o} {}", self.dir.display())?;
+        let sentence = format!("chmod {mode:o} {}", self.dir.display());
+        if is_detached {
+            say_step(&sentence); // else the command has the word already
+        }
+        attempt(sentence, fs::set_permissions(&self.dir, Permissions::from_mode(mode)))?;
         let _ = set_lock(&self.lock, libc::F_RDLCK, &self.dir);
         Ok(())
     }

@@ -21,8 +21,8 @@ pub fn enter(pid: i32) -> Result<Visit> {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let back = setns(&self.home, CloneFlags::CLONE_NEWNET);
-        let outcome = step!(back, "nsenter --net (back to husk's own)");
+        let back = || setns(&self.home, CloneFlags::CLONE_NEWNET);
+        let outcome = step!(back(), "nsenter --net (back to husk's own)");
         // What would be done next in the wrong one is better not done. The child reads that we are
         // gone, and the next husk command clears away what it leaves.
         if let Err(why) = outcome {
