@@ -319,7 +319,10 @@ static void root_file_system(const char *rootfs) {
     mask(proc, dev, masked, 11);
     const char *shown[] = {"bus", "fs", "irq", "sys", "sysrq-trigger"};
     for (int i = 0; i < 5; i++) {
-        int itself = bound(proc, shown[i], RO | NS | ND | NX);
+        int itself = syscall(SYS_open_tree, proc, shown[i], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (itself < 0) continue;
+        struct mount_attr a = {.attr_set = RO | NS | ND | NX};
+        DO(syscall(SYS_mount_setattr, itself, "", AT_EMPTY_PATH, &a, sizeof a));
         place_in(proc, shown[i], itself);
         close(itself);
     }
