@@ -6,7 +6,6 @@ use nix::errno::Errno;
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// docker's defaults for a network of the container's own.
@@ -23,20 +22,15 @@ const DEFAULTS: [(&str, &str); 3] = [
 const IPV6_OFF: &str = "net/ipv6/conf/eth0/disable_ipv6";
 const PING_GROUPS: &str = "net/ipv4/ping_group_range";
 
-/// /proc/sys, which shows everybody the settings of the network that they are in. Where husk itself
-/// is in a container, it may be read-only, or not there: then that of a procfs which nobody else
-/// sees.
+/// The settings of the network that we are in, by a procfs which nobody else sees. In the host's
+/// /proc each container would leave entries behind, among which the kernel looks for the next one's;
+/// and where husk itself is in a container, that may be read-only.
 pub fn dir() -> Result<OwnedFd> {
-    if let Ok(usual) = dir_of(attempt("open /proc", File::open("/proc"))?)
-        && open(&usual, PING_GROUPS).is_ok()
-    {
-        return Ok(usual);
-    }
     let proc = step!(sys::fsmount("proc", &[], 0), "mount -t proc proc (detached)")?;
     dir_of(&proc)
 }
 
-/// The same of a certain procfs, to be used when paths can't be trusted any more.
+/// /proc/sys of a certain procfs, to be used when paths can't be trusted any more.
 pub fn dir_of(proc: impl AsFd) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     attempt("open /proc/sys", fcntl::openat(proc, "sys", flags, Mode::empty()))

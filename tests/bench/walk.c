@@ -29,7 +29,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -65,6 +64,17 @@ static void echo(const char *value, const char *path) {
     int fd = DO(open(path, O_WRONLY | O_CLOEXEC));
     DO(write(fd, value, strlen(value)));
     close(fd);
+}
+
+static int made(const char *type, unsigned attributes, const char **options) {
+    int fs = DO(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
+    DO(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", type, 0));
+    for (; options && *options; options += 2)
+        DO(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, options[0], options[1], 0));
+    DO(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0));
+    int mount = DO(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes));
+    close(fs);
+    return mount;
 }
 
 // ---- netlink ----
@@ -185,9 +195,8 @@ static void network_inside(int number, int child) {
     int home = DO(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)), pidfd = DO(syscall(SYS_pidfd_open, child, 0));
     DO(setns(pidfd, CLONE_NEWNET));
     close(pidfd);
-    int proc = DO(open("/proc", O_RDONLY | O_CLOEXEC)), sysctl = DO(openat(proc, "sys", O_PATH | O_CLOEXEC));
-    struct statfs of;
-    close(proc), fstatfs(sysctl, &of);
+    int proc = made("proc", 0, 0), sysctl = DO(openat(proc, "sys", O_PATH | O_CLOEXEC));
+    close(proc);
     int fd = netlink();
     unsigned address = htonl(0x0a4d0000 + number), gateway = htonl(0x0a4d0001), metric = 0;
     up(fd, "lo");
@@ -219,16 +228,6 @@ static void network_inside(int number, int child) {
 
 // ---- the root file system ----
 
-static int made(const char *type, unsigned attributes, const char **options) {
-    int fs = DO(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
-    DO(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", type, 0));
-    for (; options && *options; options += 2)
-        DO(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, options[0], options[1], 0));
-    DO(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0));
-    int mount = DO(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes));
-    close(fs);
-    return mount;
-}
 static int bound(int dir, const char *path, unsigned attributes) {
     int mount = DO(syscall(SYS_open_tree, dir, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
     struct mount_attr a = {.attr_set = attributes};
