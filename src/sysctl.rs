@@ -23,8 +23,8 @@ const IPV6_OFF: &str = "net/ipv6/conf/eth0/disable_ipv6";
 const PING_GROUPS: &str = "net/ipv4/ping_group_range";
 
 /// The settings of the network that we are in, by a procfs which nobody else sees. In the host's
-/// /proc each container would leave entries behind, among which the kernel looks for the next one's;
-/// and where husk itself is in a container, that may be read-only.
+/// /proc each container would leave entries behind, and the kernel would look through them for the
+/// next one's; and where husk itself is in a container, that may be read-only.
 pub fn dir() -> Result<OwnedFd> {
     let proc = step!(sys::fsmount("proc", &[], 0), "mount -t proc proc (detached)")?;
     dir_of(&proc)
