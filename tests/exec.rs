@@ -270,7 +270,11 @@ fn exec_into_a_killed_start() {
         let command = ["run", option, "--name=x", "--user=1000", rootfs(), "sleep", "1000"];
         let run = start(&mut host.husk_command(&command));
         until("the child", || host.inits().len() == 1);
-        kill(Pid::from_raw(host.inits()[0]), Signal::SIGSTOP).expect("kill");
+        let child = host.inits()[0];
+        // It sleeps until its parent has a word for it. (Before, it had the lock open, too.)
+        let stat = || fs::read_to_string(format!("/proc/{child}/stat")).expect("stat");
+        until("it waits", || stat().contains(") S "));
+        kill(Pid::from_raw(child), Signal::SIGSTOP).expect("kill");
         let exec = start(&mut host.husk_command(&["exec", "x", "id", "-u"]));
         std::thread::sleep(Duration::from_millis(300) * slowness()); // it waits for the lock
         run.signal(Signal::SIGKILL);
