@@ -27,10 +27,7 @@ pub fn husk_dir() -> Result<PathBuf> {
     let own = mount.join(own);
     let uid = unistd::geteuid().as_raw();
     let mut topmost = None;
-    for dir in own.ancestors() {
-        if !dir.starts_with(&mount) {
-            break;
-        }
+    for dir in own.ancestors().take_while(|dir| dir.starts_with(&mount)) {
         // Below what is root's there may be a user's, where root has come by sudo.
         if fs::metadata(dir).is_ok_and(|meta| meta.uid() == uid) {
             topmost = Some(dir.join("husk"));
@@ -77,7 +74,9 @@ fn enable_controllers(husk: &Path, limits: &[(String, String)]) {
 /// How the name of an exec's cgroup ends. It begins with a random number.
 const EXEC: &str = "husk-exec";
 
-// The marks of a container whose command runs are bits of its directory, of no other use there.
+/// A container whose command runs has a mark: one of these bits of its directory, or more.
+const MARKS: u32 = 0o7000;
+/// It ends with its husk.
 const IN_THE_FOREGROUND: u32 = 0o4755;
 /// It goes on when its husk has ended.
 const DETACHED: u32 = 0o1755;
@@ -352,8 +351,7 @@ pub fn wait_until_shared(dir: &Path) -> Result<File> {
     }
     // The kernel also unlocks it for a husk that is killed in its start. Then that first process is
     // still husk's, with all that husk may do.
-    let marks = IN_THE_FOREGROUND | DETACHED;
-    if fs::metadata(dir).is_ok_and(|meta| meta.mode() & marks & 0o7000 != 0) {
+    if fs::metadata(dir).is_ok_and(|meta| meta.mode() & MARKS != 0) {
         return Ok(lock);
     }
     Err(error(format!("{}: not running", name_of(dir))))

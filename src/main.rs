@@ -121,7 +121,7 @@ impl Container {
 /// The parent's story. The numbers are those of the sections below.
 fn run(c: &Container) -> Result<u8> {
     cgroups::check_proc()?; // the numbers in /proc must be those of our own processes
-    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // a safe copy of husk
+    shield::raise_if_needed(c.capabilities, lockdown::kept(), c.init)?; // husk's file is safe
     let (mut inside, outside) = terminal::prepare(&c.terminal)?; // what 0, 1 and 2 will be
     containers::join_network(c.network_of.as_deref())?; // of another one: the child inherits it
     let cgroup = create_cgroup(c)?; // 1
@@ -340,7 +340,7 @@ pub fn enter_workdir(c: &Container, make: Make) -> Result<()> {
 fn make_network(c: &Container, pid: i32) -> Result<Ipv4Addr> {
     let ip = if c.bridge { connect_to_bridge(c, pid)? } else { NOWHERE };
     if !c.shares_network() && !is_rootless() {
-        let _visit = netns::enter(pid)?; // until it is dropped, at the end of this block
+        let _visit = netns::enter(pid)?; // until the end of this block (rootless: finish_network)
         configure_network(c, ip, &sysctl::dir()?)?;
     }
     bridge::wait_for_port(ip)?; // frames that are sent before are lost
